@@ -1,0 +1,17 @@
+"""Annotation rows from annotation files: `read(path)` yields one `Annotation` per row, whatever the format."""
+
+from tfr.annotations.base import Annotation, Event, LabelSet, ReadOptions, RejectedRow, Source
+from tfr.annotations.formats import FORMATS, Format, detect_format, read
+
+__all__ = [
+    "FORMATS",
+    "Annotation",
+    "Event",
+    "Format",
+    "LabelSet",
+    "ReadOptions",
+    "RejectedRow",
+    "Source",
+    "detect_format",
+    "read",
+]

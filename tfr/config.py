@@ -1,0 +1,148 @@
+"""The one object that says what a conversion does."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any, Union
+
+from tfr import files, splits
+from tfr.annotations import ReadOptions
+from tfr.errors import UsageError
+from tfr.images import ImageOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ON_DUPLICATE = ("merge", "first", "error")
+LABEL_MODES = ("auto", "multi", "single")
+# Fields that change how a conversion runs, but not a byte of what it writes.
+_NOT_CONTENT = ("data_dir", "runner", "beam_args", "threads_per_worker", "max_rejects", "overwrite")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """A conversion: from annotations and images to a dataset directory.
+
+    Attributes:
+      annotations: an annotation file or folder, or a pandas DataFrame.
+      images: the image folder; default: the folder of the annotation file.
+      data_dir: the root of dataset directories; the result is `<data_dir>/<name>/<version>/`.
+      name: the dataset's name: lower-case letters, digits, underscores.
+      version: the dataset's version, 'major.minor.patch'.
+      format: a key of tfr.annotations.FORMATS, or 'auto'.
+      read: how to read the annotations; its `images` is filled in from here.
+      image: limits and sizes of images.
+      label_mode: 'multi' (any number of labels an image), 'single' (exactly one), or 'auto': single where every row
+        has exactly one label.
+      labels_file: file with one label a line that fixes the labels and their order.
+      min_label_count: labels on fewer images are left out.
+      exclude_labels: labels to leave out.
+      on_duplicate: what to do with rows of the same id: 'merge' their labels, take the 'first', or 'error'.
+      split_ratios: shares of the splits for rows whose source names none.
+      split_seed: another number gives another random split.
+      list_images: whether to list the image folder before: it finds images by stem, counts images without a row and
+        sizes the shards. Without it rows must name files in full and `num_shards` is needed.
+      num_shards: shards of each split; default: by size.
+      max_shard_size_mb: size in MiB that shards are made for when `num_shards` is unset.
+      max_rejects: the conversion fails when more rows than this become no example; None: any number is fine.
+      overwrite: whether to replace a dataset that is there already.
+      runner: Beam runner by name.
+      beam_args: further Beam options, e.g. ('--project=p', '--region=r').
+      threads_per_worker: threads that read and verify images ahead of the writer; 0: none.
+      description: text for the dataset's metadata.
+    """
+
+    annotations: Union[str, "pd.DataFrame"]
+    data_dir: str
+    name: str
+    images: str | None = None
+    version: str = "1.0.0"
+    format: str = "auto"
+    read: ReadOptions = ReadOptions()
+    image: ImageOptions = ImageOptions()
+    label_mode: str = "auto"
+    labels_file: str | None = None
+    min_label_count: int = 1
+    exclude_labels: tuple[str, ...] = ()
+    on_duplicate: str = "merge"
+    split_ratios: splits.SplitRatios = splits.SplitRatios(splits.DEFAULT_RATIOS)
+    split_seed: int = 0
+    list_images: bool = True
+    num_shards: int | None = None
+    max_shard_size_mb: int = 128
+    max_rejects: int | None = None
+    overwrite: bool = False
+    runner: str = "FnApiRunner"
+    beam_args: tuple[str, ...] = ()
+    threads_per_worker: int = 2
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks values and combinations before anything is read."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise UsageError(
+                f"--name must be lower-case letters, digits and '_'. Received: --name={self.name}"
+            )
+        if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
+            raise UsageError(f"--version must look like 1.0.0. Received: --version={self.version}")
+        _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
+        _one_of("--label_mode", self.label_mode, LABEL_MODES)
+        for flag, value in (("num_shards", self.num_shards), ("image_size", self.image.image_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
+        if not self.list_images and self.num_shards is None:
+            raise UsageError(
+                "--nolist_images leaves the sizes of the images unknown: give --num_shards as well."
+            )
+        if any("multi_threading" in argument for argument in self.beam_args):
+            raise UsageError(
+                "--direct_running_mode=multi_threading loses records silently in Beam 2.77. Use in_memory "
+                "(the default) or multi_processing."
+            )
+
+    @property
+    def image_dir(self) -> str:
+        """The image folder."""
+        if self.images is not None:
+            return self.images
+        if not isinstance(self.annotations, (str, os.PathLike)):
+            raise UsageError(
+                "A DataFrame says nothing of where its images are: give `images`, the image folder."
+            )
+        path = os.fspath(self.annotations)
+        return path if files.is_dir(path) else os.path.dirname(path) or "."
+
+    @property
+    def dataset_dir(self) -> str:
+        """The dataset directory that the conversion makes."""
+        return f"{str(self.data_dir).rstrip('/')}/{self.name}/{self.version}"
+
+    def content(self) -> dict[str, Any]:
+        """What decides the bytes of the result, as JSON values."""
+        fields = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT
+        }
+        plain = {
+            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            for name, value in fields.items()
+            if name != "annotations"
+        }
+        is_path = isinstance(self.annotations, (str, os.PathLike))
+        plain["annotations"] = os.fspath(self.annotations) if is_path else "DataFrame"
+        return json.loads(json.dumps(plain, default=str))
+
+    def content_hash(self) -> str:
+        """A hex digest of `content()`."""
+        return digest(self.content())
+
+
+def digest(value: Any) -> str:
+    """A hex digest of JSON values, whatever the order of keys."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode("utf-8"), digest_size=16).hexdigest()
+
+
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{flag} must be one of {', '.join(allowed)}. Received: {flag}={value}")

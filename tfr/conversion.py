@@ -1,0 +1,330 @@
+"""The conversion: plan, write the shards in a Beam job, reconcile, publish."""
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from etils import epath
+
+from tfr import dataset_dir, files, planning, progress, row_store, shard_writer
+from tfr.annotations import Source
+from tfr.config import ConvertConfig
+from tfr.errors import ConversionError, DatasetError
+from tfr.shard_writer import ShardReport, WriteSettings
+
+_PLAN_DIR = ".plan"
+# Plain DirectRunner first tries to download another runner, without a time-out (Beam 2.77).
+_LOCAL_RUNNER = "FnApiRunner"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConversionResult:
+    """What a conversion did.
+
+    Attributes:
+      dataset_dir: where the dataset is.
+      reused: whether it was there already, made from the same input and config.
+      rows_read, records_written: rows of the annotations; records over all splits.
+      records_per_split: split name to records.
+      rejects_by_reason: reason to rows; with the records they add up to the rows read.
+      num_lost: rejects other than rows merged into, or left out for, another row of the same id.
+      duplicate_ids: ids on more than one row.
+      images_listed, images_without_row: image files in the image folder, and those that no row names.
+      num_stored_as_is: images whose bytes are the file's own.
+      label_mode: 'multi' or 'single'.
+      num_labels: labels in the vocabulary.
+      dropped_labels: labels left out, with their counts.
+      warnings: what a person should know.
+    """
+
+    dataset_dir: str
+    reused: bool = False
+    rows_read: int
+    records_written: int
+    records_per_split: dict[str, int]
+    rejects_by_reason: dict[str, int]
+    num_lost: int
+    duplicate_ids: int
+    images_listed: int | None
+    images_without_row: int
+    num_stored_as_is: int
+    label_mode: str
+    num_labels: int
+    dropped_labels: dict[str, int]
+    warnings: list[str]
+
+
+class WriteShardDoFn(beam.DoFn):
+    """Writes the shard of a ShardPlan; emits its file name. Everything else travels in the report it writes."""
+
+    def __init__(self, settings: WriteSettings):
+        self._settings = settings
+
+    def process(self, plan: planning.ShardPlan) -> Iterator[str]:
+        """Writes one shard."""
+        yield shard_writer.write_shard(plan, self._settings).file
+
+
+def build_pipeline(pipeline: beam.Pipeline, plans: list[planning.ShardPlan], settings: WriteSettings) -> None:
+    """Adds the job to a pipeline: one linear chain with one leaf, no image bytes between its steps."""
+    (
+        pipeline | "Shards" >> beam.Create(plans) | "WriteShard" >> beam.ParDo(WriteShardDoFn(settings))  #
+    )
+
+
+def convert(config: ConvertConfig) -> ConversionResult:
+    """Converts annotations and images to a dataset directory.
+
+    Args:
+      config: what to convert and how.
+
+    Returns:
+      What was done. Running it again with the same config on the same input changes nothing; after a crash it keeps
+      the shards that are complete.
+
+    Raises:
+      AnnotationError: the annotations cannot be used.
+      ConversionError: the job failed, rows are unaccounted for, or more than `max_rejects` became no example.
+      DatasetError: another dataset is there already.
+    """
+    plan_dir = f"{config.dataset_dir}/{_PLAN_DIR}"
+    done = _existing(config)
+    if done is not None:
+        return done
+    files.make_dirs(plan_dir)
+    with _exclusive(plan_dir):
+        plan = planning.make_plan(config, plan_dir)
+        _check_rejects(config, collections.Counter(reject.reason for reject in plan.rejects), plan.rejects)
+        settings = WriteSettings(
+            dataset_dir=config.dataset_dir,
+            plan_dir=plan_dir,
+            schema=plan.schema,
+            image=config.image,
+            threads=config.threads_per_worker,
+        )
+        _remove_strays(config, plan)
+        _run(config, plan, settings)
+        reports = _reconcile(plan, plan_dir)
+        return _publish(config, plan, reports)
+
+
+def _existing(config: ConvertConfig) -> ConversionResult | None:
+    """The result of an earlier conversion of the same, else None; another dataset there is an error or removed."""
+    if not files.exists(f"{config.dataset_dir}/dataset_info.json"):
+        return None
+    if config.overwrite:
+        epath.Path(config.dataset_dir).rmtree()
+        return None
+    conversion = dataset_dir.read_conversion(config.dataset_dir)
+    if conversion.get("content_hash") == _content_hash(config):
+        return ConversionResult(**{**conversion["result"], "dataset_dir": config.dataset_dir, "reused": True})
+    before, now = conversion.get("config", {}), config.content()
+    changed = [f"{key}: {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key]]
+    raise DatasetError(
+        f"{config.dataset_dir} holds a dataset made from other input or with another config "
+        f"({'; '.join(changed) or 'the annotation file or the list of images changed'}). Say --overwrite to replace "
+        "it, or give another --version or --name."
+    )
+
+
+def _content_hash(config: ConvertConfig) -> str:
+    """Config and state of the input: the annotation file's bytes, and names and sizes of the images."""
+    return dataset_dir.content_hash(config)
+
+
+@contextlib.contextmanager
+def _exclusive(plan_dir: str) -> Iterator[None]:
+    """Holds a lock on a local plan folder; the operating system frees it however the process ends."""
+    if not files.is_local(plan_dir):
+        yield
+        return
+    import fcntl  # POSIX only, like the rest of the local runners' file handling
+
+    with open(f"{plan_dir}/lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise ConversionError(
+                f"Another conversion is writing to {os.path.dirname(plan_dir)}. Wait for it."
+            ) from err
+        yield
+
+
+def _remove_strays(config: ConvertConfig, plan: planning.Plan) -> None:
+    """Removes what an earlier, interrupted run left and this plan does not name: temporaries and other shards."""
+    wanted = {shard.file for shard in plan.shards}
+    for path in epath.Path(config.dataset_dir).iterdir():
+        if path.name.startswith(f"{config.name}-") and path.name not in wanted:
+            path.unlink()
+    for path in epath.Path(config.dataset_dir, _PLAN_DIR).iterdir():
+        if ".tmp-" in path.name or path.name.endswith(".progress"):
+            path.unlink()
+
+
+def _run(config: ConvertConfig, plan: planning.Plan, settings: WriteSettings) -> None:
+    """Runs the Beam job to its end."""
+    arguments = [f"--runner={config.runner}", *config.beam_args]
+    if config.runner == _LOCAL_RUNNER and not any("direct_num_workers" in argument for argument in arguments):
+        arguments.append("--direct_num_workers=1")
+    # A list, always: without one PipelineOptions reads sys.argv.
+    options = PipelineOptions(arguments)
+    with _quiet_beam(), _progress(plan, settings.plan_dir):
+        pipeline = beam.Pipeline(runner=config.runner, options=options)
+        build_pipeline(pipeline, plan.shards, settings)
+        try:
+            state = pipeline.run().wait_until_finish()
+        except Exception as err:  # whatever a runner raises; it is named below and chained
+            raise ConversionError(
+                f"The Beam job failed: {type(err).__name__}: {_first_line(err)}. Finished shards are kept: run the same "
+                "command again to go on. --verbosity=1 shows the whole error."
+            ) from err
+    if state not in (None, "DONE"):
+        raise ConversionError(f"The Beam job ended in state {state}. Run the same command again to go on.")
+
+
+def _first_line(err: Exception) -> str:
+    lines = [line for line in str(err).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+@contextlib.contextmanager
+def _quiet_beam() -> Iterator[None]:
+    """Silences Beam's start-up chatter below warnings."""
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _progress(plan: planning.Plan, plan_dir: str) -> Iterator[None]:
+    """Shows how many images are done, by looking at what the workers of a local runner leave in the plan folder."""
+    if not files.is_local(plan_dir):
+        yield
+        return
+    stop = threading.Event()
+    total = sum(shard.num_rows for shard in plan.shards)
+    with progress.bar(total, "converting", "images") as bar:
+
+        def watch() -> None:
+            while not stop.wait(0.5):
+                done, rejected = _rows_done(plan, plan_dir)
+                bar.set_postfix_str(f"{rejected} rejected", refresh=False)
+                bar.update(done - bar.n)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+            bar.update(total - bar.n)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _rows_done(plan: planning.Plan, plan_dir: str) -> tuple[int, int]:
+    done = rejected = 0
+    for shard in plan.shards:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.exists(shard_writer.report_path(plan_dir, shard.file)):
+                done += shard.num_rows
+            else:
+                with open(f"{plan_dir}/{shard.file}.progress", encoding="utf-8") as file:
+                    rows, rejects = map(int, file.read().split())
+                done, rejected = done + rows, rejected + rejects
+    return done, rejected
+
+
+def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:
+    """Holds the reports against the plan: every shard once, every row a record or a reject.
+
+    Raises:
+      ConversionError: anything is unaccounted for.
+    """
+    reports = []
+    for shard in plan.shards:
+        report = shard_writer.load_report(plan_dir, shard)
+        if report is None:
+            raise ConversionError(
+                f"The job ended, but shard {shard.file} was not written. Run the same command again."
+            )
+        if report.num_rows != shard.num_rows or report.num_records + len(report.rejects) != shard.num_rows:
+            raise ConversionError(
+                f"Shard {shard.file}: {shard.num_rows} rows planned, {report.num_records} written and "
+                f"{len(report.rejects)} rejected. The runner lost or repeated rows; use another one."
+            )
+        reports.append(report)
+    planned = sum(shard.num_rows for shard in plan.shards)
+    if planned + len(plan.rejects) != plan.rows_read:
+        raise ConversionError(
+            f"{plan.rows_read} rows read, but {planned} planned and {len(plan.rejects)} rejected."
+        )
+    return reports
+
+
+def _check_rejects(
+    config: ConvertConfig, by_reason: collections.Counter[str], rejects: list[row_store.Reject]
+) -> int:
+    """How many rows are lost for good; raises if they are more than allowed."""
+    lost = sum(count for reason, count in by_reason.items() if reason != "duplicate_id")
+    if config.max_rejects is not None and lost > config.max_rejects:
+        path = f"{config.dataset_dir}/rejected.jsonl"
+        dataset_dir.write_rejects(path, rejects)
+        raise ConversionError(
+            f"{lost} rows became no example ({dict(by_reason)}), more than --max_rejects={config.max_rejects}. They "
+            f"are listed in {path}."
+        )
+    return lost
+
+
+def _publish(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> ConversionResult:
+    """Writes everything that makes the shards a dataset; dataset_info.json comes last."""
+    written = [row_store.Reject(Source(r[0], r[1]), *r[2:]) for report in reports for r in report.rejects]
+    rejects = sorted([*plan.rejects, *written])
+    by_reason = collections.Counter(reject.reason for reject in rejects)
+    num_lost = _check_rejects(config, by_reason, rejects)
+    per_split: collections.Counter[str] = collections.Counter()
+    for report in reports:
+        per_split[report.split] += report.num_records
+    result = ConversionResult(
+        dataset_dir=config.dataset_dir,
+        rows_read=plan.rows_read,
+        records_written=sum(per_split.values()),
+        records_per_split=dict(per_split),
+        rejects_by_reason=dict(by_reason),
+        num_lost=num_lost,
+        duplicate_ids=plan.duplicate_ids,
+        images_listed=plan.images_listed,
+        images_without_row=len(plan.images_without_row),
+        num_stored_as_is=sum(report.num_stored_as_is for report in reports),
+        label_mode="multi" if plan.schema.multi_label else "single",
+        num_labels=len(plan.schema.names),
+        dropped_labels=plan.dropped_labels,
+        warnings=[*plan.warnings, *_untrained_labels(plan, reports)],
+    )
+    if not result.records_written:
+        raise ConversionError(f"No image could be used: {dict(by_reason)}. Nothing was published.")
+    dataset_dir.publish(config, plan, reports, rejects, result)
+    if files.is_local(config.dataset_dir):
+        shutil.rmtree(f"{config.dataset_dir}/{_PLAN_DIR}")
+    else:
+        epath.Path(config.dataset_dir, _PLAN_DIR).rmtree()
+    return result
+
+
+def _untrained_labels(plan: planning.Plan, reports: list[ShardReport]) -> list[str]:
+    if not any(report.split == "train" for report in reports):
+        return []
+    seen = {int(i) for report in reports if report.split == "train" for i in report.label_counts}
+    missing = [name for i, name in enumerate(plan.schema.names) if i not in seen]
+    return [f"labels on no training image: {missing}"] if missing else []

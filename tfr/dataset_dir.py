@@ -1,0 +1,236 @@
+"""The dataset directory: what a conversion publishes, and opening and describing any TFDS dataset directory."""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import tensorflow_datasets as tfds
+from etils import epath
+
+from tfr import files, planning, row_store, shards
+from tfr.config import ConvertConfig, digest
+from tfr.errors import DatasetError
+from tfr.shard_writer import ShardReport
+
+if TYPE_CHECKING:
+    from tfr.conversion import ConversionResult
+
+CONVERSION_FILE = "conversion.json"
+REJECTED_FILE = "rejected.jsonl"
+LABEL_COUNTS_FILE = "label_counts.csv"
+WITHOUT_ROW_FILE = "images_without_row.txt"
+
+
+def content_hash(config: ConvertConfig) -> str:
+    """A digest of all that a conversion depends on: config, annotation file, names and sizes of the images."""
+    parts = [config.content_hash()]
+    if isinstance(config.annotations, (str, os.PathLike)):
+        if not files.is_dir(os.fspath(config.annotations)) and files.exists(os.fspath(config.annotations)):
+            data = files.read_bytes(os.fspath(config.annotations))
+            parts.append(hashlib.blake2b(data, digest_size=16).hexdigest())
+    else:
+        parts.append(hashlib.blake2b(config.annotations.to_json().encode(), digest_size=16).hexdigest())
+    if config.list_images and files.is_dir(config.image_dir):
+        parts.append(digest(sorted(files.list_files(config.image_dir))))
+    return digest(parts)
+
+
+def publish(
+    config: ConvertConfig,
+    plan: planning.Plan,
+    reports: list[ShardReport],
+    rejects: list[row_store.Reject],
+    result: "ConversionResult",
+) -> None:
+    """Writes the files that make shards a dataset. A directory without dataset_info.json, the last, is not one."""
+    folder = config.dataset_dir
+    write_rejects(f"{folder}/{REJECTED_FILE}", rejects)
+    files.write_text(f"{folder}/{LABEL_COUNTS_FILE}", _label_counts(plan.schema.names, reports))
+    if plan.images_without_row:
+        files.write_text(
+            f"{folder}/{WITHOUT_ROW_FILE}", "".join(f"{path}\n" for path in plan.images_without_row)
+        )
+    conversion = {
+        "config": config.content(),
+        "content_hash": content_hash(config),
+        "versions": _versions(),
+        "result": dataclasses.asdict(result),
+        "shards": [_shard_entry(report) for report in reports],
+    }
+    files.write_text(
+        f"{folder}/{CONVERSION_FILE}", json.dumps(conversion, indent=1, ensure_ascii=False) + "\n"
+    )
+    _write_tfds_metadata(config, plan, reports)
+
+
+def write_rejects(path: str, rejects: Iterable[row_store.Reject]) -> None:
+    """Writes one JSON object a rejected row: file, row, id, reason, detail."""
+    with files.atomic_write(path) as file:
+        for source, id_, reason, detail in rejects:
+            line = {"file": source.file, "row": source.row, "id": id_, "reason": reason, "detail": detail}
+            file.write(json.dumps(line, ensure_ascii=False).encode("utf-8") + b"\n")
+
+
+def _shard_entry(report: ShardReport) -> dict[str, Any]:
+    return {
+        "file": report.file,
+        "records": report.num_records,
+        "bytes": report.file_bytes,
+        "checksum": report.checksum,
+    }
+
+
+def _label_counts(names: tuple[str, ...], reports: list[ShardReport]) -> str:
+    """CSV: a row a label, a column a split."""
+    splits = list(dict.fromkeys(report.split for report in reports))
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    for report in reports:
+        for label_id, count in report.label_counts.items():
+            counts[names[int(label_id)], report.split] += count
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow(["label", *splits, "total"])
+    for name in names:
+        row = [counts[name, split] for split in splits]
+        writer.writerow([name, *row, sum(row)])
+    return output.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("tfr", "apache-beam", "tensorflow-datasets", "pillow", "simplejpeg", "numpy")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # tfr itself, in a checkout that is not installed
+            from tfr import __version__
+
+            found[package] = __version__
+    return found
+
+
+def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> None:
+    """features.json, label names and dataset_info.json, from our own counts: no shard is read again."""
+    folder = epath.Path(config.dataset_dir)
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=config.name, filetype_suffix="tfrecord"
+    )
+    by_split: dict[str, list[ShardReport]] = collections.defaultdict(list)
+    for report in reports:
+        by_split[report.split].append(report)
+    split_infos = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[report.num_records for report in members],
+            num_bytes=sum(report.num_bytes for report in members),
+            filename_template=template.replace(split=split),
+        )
+        for split, members in by_split.items()
+    ]
+    identity = tfds.core.DatasetIdentity(
+        name=config.name, version=tfds.core.Version(config.version), data_dir=str(folder), module_name=""
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        features=plan.schema.features,
+        supervised_keys=plan.schema.supervised_keys,
+        description=config.description or f"Made by tfr from {config.content()['annotations']}.",
+    )
+    info.set_file_format("tfrecord")
+    info.set_splits(tfds.core.SplitDict(split_infos))
+    staging = folder / ".plan" / "metadata"
+    staging.mkdir(parents=True, exist_ok=True)
+    info.write_to_directory(staging)
+    for path in sorted(staging.iterdir(), key=lambda path: (path.name == "dataset_info.json", path.name)):
+        path.replace(folder / path.name)
+
+
+# Opening
+
+
+def open_builder(path: str) -> tfds.core.DatasetBuilder:
+    """Opens a dataset directory, or one that holds exactly one version of one dataset.
+
+    Raises:
+      DatasetError: it is not one; says what is there and what would be.
+    """
+    if not files.is_dir(path):
+        raise DatasetError(f"No dataset directory at {path}: there is no such folder.")
+    found = path if files.exists(f"{path}/dataset_info.json") else _only_dataset_below(path)
+    try:
+        return tfds.builder_from_directory(found)
+    except Exception as err:  # TFDS raises many kinds on damaged metadata
+        raise DatasetError(f"{found}: its metadata cannot be read: {type(err).__name__}: {err}") from err
+
+
+def _only_dataset_below(path: str) -> str:
+    """The one dataset directory at most two levels (name, version) down."""
+    folder = epath.Path(path)
+    found = [str(f.parent) for pattern in ("*", "*/*") for f in folder.glob(f"{pattern}/dataset_info.json")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DatasetError(f"{path} holds several datasets: name one of {sorted(found)}.")
+    unfinished = [str(f.parent) for pattern in ("", "*/", "*/*/") for f in folder.glob(f"{pattern}.plan")]
+    hint = f" An unfinished conversion is in {unfinished[0]}: run its command again." if unfinished else ""
+    raise DatasetError(
+        f"{path} is not a dataset directory: it has no dataset_info.json (<data_dir>/<name>/<version>/ has one)."
+        f"{hint}"
+    )
+
+
+def read_conversion(path: str) -> dict[str, Any]:
+    """The conversion manifest of a dataset directory; empty where the dataset was made by something else."""
+    file = f"{path}/{CONVERSION_FILE}"
+    if not files.exists(file):
+        return {}
+    with files.open_text(file) as opened:
+        return json.load(opened)
+
+
+def label_key(builder: tfds.core.DatasetBuilder) -> str:
+    """The feature that holds the labels: 'labels' (multi-label) or 'label' (single-label).
+
+    Raises:
+      DatasetError: there is no such feature, or it is no ClassLabel.
+    """
+    features = builder.info.features
+    for key in ("labels", "label"):
+        if key in features and hasattr(_class_label(features[key]), "names"):
+            return key
+    raise DatasetError(
+        f"{builder.info.full_name} has no feature 'labels' or 'label' of class labels. Its features: {list(features)}."
+    )
+
+
+def _class_label(feature: Any) -> Any:
+    return getattr(feature, "feature", feature)
+
+
+def label_names(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """The label names of a dataset in the order of their ids."""
+    return list(_class_label(builder.info.features[label_key(builder)]).names)
+
+
+def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
+    """Yields the examples of a split of TFRecords in stored order, the image as its encoded bytes.
+
+    Needs no TensorFlow. Raises DatasetError where the split is not there or a shard is damaged.
+    """
+    if split not in builder.info.splits:
+        raise DatasetError(
+            f"{builder.info.full_name} has no split {split!r}. It has {list(builder.info.splits)}."
+        )
+    for path in builder.info.splits[split].filepaths:
+        for record in shards.read_records(os.fspath(path)):
+            yield builder.info.features.deserialize_example_np(record, decoders=_SKIP_IMAGE)
+
+
+_SKIP_IMAGE = {"image": tfds.decode.SkipDecoding()}

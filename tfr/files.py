@@ -1,0 +1,153 @@
+"""Files and folders by path or URI: the local disk directly, object stores through etils and Beam."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from etils import epath
+
+IMAGE_EXTENSIONS = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".avif",
+    }
+)
+
+
+class ListedFile(NamedTuple):
+    """A file below a listed folder: its path relative to the folder, with '/' between parts, and its size."""
+
+    path: str
+    size_bytes: int
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's disk rather than a URI such as gs://bucket/x."""
+    return "://" not in path
+
+
+def join(folder: str, path: str) -> str:
+    """`path` below `folder`; a URI or an absolute path stands for itself."""
+    if not is_local(path) or os.path.isabs(path):
+        return path
+    return f"{folder.rstrip('/')}/{path}" if folder else path
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder at a path or URI."""
+    return os.path.exists(path) if is_local(path) else epath.Path(path).exists()
+
+
+def is_dir(path: str) -> bool:
+    """Whether there is a folder at a path or URI."""
+    return os.path.isdir(path) if is_local(path) else epath.Path(path).is_dir()
+
+
+def is_image_name(path: str) -> bool:
+    """Whether a file name has an extension that images go by."""
+    return os.path.splitext(path)[1].lower() in IMAGE_EXTENSIONS
+
+
+def open_text(path: str, encoding: str = "utf-8") -> IO[str]:
+    """Opens a text file for reading, line ends untouched (the csv module wants them so)."""
+    if is_local(path):
+        return open(path, encoding=encoding, newline="")
+    return epath.Path(path).open("r", encoding=encoding)
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content of a file; FileNotFoundError where there is none."""
+    if is_local(path):
+        with open(path, "rb") as file:
+            return file.read()
+    from apache_beam.io.filesystems import FileSystems  # slow to import, and only object stores need it
+
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        return file.read()
+
+
+def make_dirs(path: str) -> None:
+    """Makes a folder and its parents, if they are not there."""
+    epath.Path(path).mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that appears under its name only when all of it is written.
+
+    The content goes to `<path>.tmp-<random>` beside it, is renamed at the end, and is removed on any exception.
+    """
+    temporary = f"{path}.tmp-{uuid.uuid4().hex[:12]}"
+    try:
+        with _open_write(temporary) as file:
+            yield file
+        if is_local(path):
+            os.replace(temporary, path)
+        else:
+            epath.Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            epath.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _open_write(path: str) -> IO[bytes]:
+    if is_local(path):
+        return open(path, "wb", buffering=1 << 20)  # noqa: SIM115 - the caller closes it
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.create(path, compression_type="uncompressed")
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a small text file in UTF-8, atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def list_images(folder: str) -> Iterator[ListedFile]:
+    """The image files (by extension) anywhere below a folder, hidden ones left out; in no order."""
+    return (file for file in list_files(folder) if is_image_name(file.path))
+
+
+def list_files(folder: str) -> Iterator[ListedFile]:
+    """The files anywhere below a folder, hidden ones left out; in no order."""
+    return _list_local(folder) if is_local(folder) else _list_remote(folder)
+
+
+def _list_local(folder: str) -> Iterator[ListedFile]:
+    pending = [(folder, "")]
+    while pending:
+        path, prefix = pending.pop()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    pending.append((entry.path, f"{prefix}{entry.name}/"))
+                elif entry.is_file():
+                    yield ListedFile(f"{prefix}{entry.name}", entry.stat().st_size)
+
+
+def _list_remote(folder: str) -> Iterator[ListedFile]:
+    from apache_beam.io.filesystems import FileSystems
+
+    root = folder.rstrip("/") + "/"
+    (match,) = FileSystems.match([root + "**"])
+    for metadata in match.metadata_list:
+        relative = metadata.path.removeprefix(root)
+        if not any(part.startswith(".") for part in relative.split("/")):
+            yield ListedFile(relative, metadata.size_in_bytes)

@@ -1,0 +1,173 @@
+"""One image's bytes: verified, stored as they are or normalised to an upright RGB JPEG, and fingerprinted."""
+
+import dataclasses
+import io
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tfr import jpeg_header
+
+# Why an image can be refused: the fixed list that counts and messages use.
+REASONS = (
+    "missing", "unreadable", "empty", "not_an_image", "unsupported", "truncated", "too_large", "too_small",
+    "decode_error",
+)  # fmt: skip
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF", "HEIF", "PPM")
+_THUMBNAIL_SIDE = 16  # pixels; enough for a 9 x 8 fingerprint, and lets libjpeg skip most of the inverse DCT
+
+
+class ImageRejectedError(Exception):
+    """An image that cannot become an example."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """What an image must be, and what is made of it.
+
+    Attributes:
+      image_size: length of the shorter side in pixels after the conversion; larger images are reduced to it,
+        smaller ones stay. None keeps every size.
+      max_pixels: images of more pixels than this are refused before they are decoded (decompression bombs).
+      min_side: images with a side shorter than this many pixels are refused.
+      jpeg_quality: quality, 1 to 100, of those images that have to be encoded anew.
+    """
+
+    image_size: int | None = None
+    max_pixels: int = 100_000_000
+    min_side: int = 1
+    jpeg_quality: int = 95
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """A sound image: JPEG bytes, size in pixels, 64-bit fingerprint, and whether the bytes are the file's own."""
+
+    data: bytes
+    width: int
+    height: int
+    fingerprint: int
+    stored_as_is: bool
+
+
+def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
+    """Verifies one image file and normalises it if needed.
+
+    A sound 8-bit RGB or grey JPEG without rotation is kept byte for byte, after a decode at 1/8 scale that reads all
+    of its entropy-coded data. Everything else that Pillow reads becomes an upright RGB JPEG: EXIF orientation
+    applied, CMYK and 16-bit converted, transparency over white, the first frame of an animation.
+
+    Args:
+      data: the content of the file.
+      options: limits and sizes.
+
+    Raises:
+      ImageRejectedError: with one of REASONS.
+    """
+    if not data:
+        raise ImageRejectedError("empty", "the file has no content")
+    header = jpeg_header.parse(data)
+    if header is None or not header.is_common:
+        return _normalize(data, options)
+    _check_size(header.width, header.height, options)
+    thumbnail = _decode_thumbnail(
+        data, header.width
+    )  # also before Pillow's decoder, which ignores broken data
+    if not header.is_upright or _must_shrink(header.width, header.height, options):
+        return _normalize(data, options)
+    return PreparedImage(data, header.width, header.height, fingerprint(thumbnail), True)
+
+
+def _must_shrink(width: int, height: int, options: ImageOptions) -> bool:
+    return options.image_size is not None and min(width, height) > options.image_size
+
+
+def _check_size(width: int, height: int, options: ImageOptions) -> None:
+    if width * height > options.max_pixels:
+        raise ImageRejectedError(
+            "too_large", f"{width} x {height} pixels; at most {options.max_pixels} in all"
+        )
+    if min(width, height) < max(options.min_side, 1):
+        raise ImageRejectedError(
+            "too_small", f"{width} x {height} pixels; each side at least {options.min_side}"
+        )
+
+
+def _decode_thumbnail(data: bytes, width: int) -> np.ndarray:
+    """Decodes a whole JPEG at its smallest useful scale; uint8 (height, width). Any libjpeg warning is an error."""
+    side = min(_THUMBNAIL_SIDE, width)
+    try:
+        return simplejpeg.decode_jpeg(data, "GRAY", min_height=side, min_width=side, min_factor=1)[:, :, 0]
+    except ValueError as err:
+        message = str(err)
+        reason = "truncated" if "premature end" in message.lower() else "decode_error"
+        raise ImageRejectedError(reason, message) from err
+
+
+def fingerprint(gray: np.ndarray) -> int:
+    """The 64-bit difference hash of an image, as a signed integer.
+
+    dHash: the image at 9 x 8 grey pixels; bit 8 y + x from the top says whether pixel (x + 1, y) is brighter than (x, y). Near
+    duplicates differ in few bits. Source: N. Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
+
+    Args:
+      gray: uint8 (height, width), any size.
+    """
+    small = np.asarray(Image.fromarray(gray).resize((9, 8), Image.Resampling.BOX))
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big", signed=True)
+
+
+def _normalize(data: bytes, options: ImageOptions) -> PreparedImage:
+    rgb = _decode_rgb(data, options)
+    height, width = rgb.shape[:2]
+    encoded = simplejpeg.encode_jpeg(
+        rgb, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="444"
+    )
+    gray = np.asarray(Image.fromarray(rgb).convert("L").reduce(max(1, min(width, height) // _THUMBNAIL_SIDE)))
+    return PreparedImage(encoded, width, height, fingerprint(gray), False)
+
+
+def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
+    """Decodes with Pillow; uint8 (height, width, 3), upright, reduced to the image size."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(*image.size, options)
+            if options.image_size is not None:
+                image.draft(
+                    "RGB", (2 * options.image_size, 2 * options.image_size)
+                )  # decodes JPEG at a lower scale
+            rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except ImageRejectedError:
+        raise
+    except UnidentifiedImageError as err:
+        raise ImageRejectedError("not_an_image", f"starts with {data[:8]!r}") from err
+    except Image.DecompressionBombError as err:
+        raise ImageRejectedError("too_large", str(err)) from err
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as err:
+        # Pillow's decoders raise any of these on broken files, depending on where they are broken.
+        reason = "truncated" if "truncated" in str(err).lower() else "decode_error"
+        raise ImageRejectedError(reason, f"{type(err).__name__}: {err}") from err
+    if _must_shrink(*rgb.size, options):
+        assert options.image_size is not None
+        scale = options.image_size / min(rgb.size)
+        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+    return np.ascontiguousarray(rgb)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: 16-bit grey scaled to 8, transparency over white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        if image.mode.startswith("I") and values.max(initial=0) > 255:
+            values = values / 257  # 65535 -> 255
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,273 @@
+"""The plan of a conversion: rows to vocabulary, splits, and one manifest per shard."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+
+from tfr import annotations as annotations_lib
+from tfr import features, files, progress, row_store, shards, vocabulary
+from tfr.config import ConvertConfig
+from tfr.config import digest as config_digest
+from tfr.errors import AnnotationError, ConversionError, UsageError
+
+_MIN_SHARDS, _MIN_ROWS_PER_SHARD = 8, 128  # enough shards to read in parallel, unless they would be tiny
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardPlan:
+    """One shard to write.
+
+    Attributes:
+      split, index, num_shards: its place.
+      file: its file name in the dataset directory.
+      manifest: the path of the JSONL file with its rows.
+      num_rows: rows in the manifest.
+      fingerprint: digest of everything that its bytes depend on: rows, schema and image options.
+    """
+
+    split: str
+    index: int
+    num_shards: int
+    file: str
+    manifest: str
+    num_rows: int
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to write, and what the planning found.
+
+    Attributes:
+      schema: the record schema.
+      shards: every shard of every split.
+      rejects: rows that become no example, found before any image was read.
+      rows_read: rows of the annotations.
+      images_listed: image files in the image folder; None where it was not listed.
+      images_without_row: image files that no row names.
+      duplicate_ids: ids that stand on more than one row.
+      dropped_labels: labels left out of the vocabulary, with their counts.
+      warnings: what a person should know, one sentence each.
+    """
+
+    schema: features.RecordSchema
+    shards: list[ShardPlan]
+    rejects: list[row_store.Reject]
+    rows_read: int
+    images_listed: int | None
+    images_without_row: list[str]
+    duplicate_ids: int
+    dropped_labels: dict[str, int]
+    warnings: list[str]
+
+
+def make_plan(config: ConvertConfig, plan_dir: str) -> Plan:
+    """Reads the annotations, lists the images, and writes the manifests to `plan_dir`.
+
+    Raises:
+      AnnotationError: the annotations cannot be used; the message says where and why.
+      ConversionError: nothing is left to convert.
+    """
+    with row_store.RowStore(f"tfr:{config.split_seed}") as store:
+        rows_read = store.add_annotations(progress.count(_read(config), "reading annotations", "rows"))
+        duplicate_ids = _resolve_duplicates(store, config.on_duplicate)
+        listed, without_row = _find_images(store, config)
+        schema, dropped, warnings = _choose_labels(store, config)
+        num_hashed = store.assign_splits(config.split_ratios)
+        _check_splits(store, config, num_hashed)
+        shard_plans = list(_write_manifests(store, schema, config, plan_dir))
+        warnings += [
+            f"group {group!r} is in several splits: {names}" for group, names in store.spread_groups()[:10]
+        ]
+        return Plan(
+            schema=schema,
+            shards=shard_plans,
+            rejects=list(store.rejects()),
+            rows_read=rows_read,
+            images_listed=listed,
+            images_without_row=without_row,
+            duplicate_ids=duplicate_ids,
+            dropped_labels=dropped,
+            warnings=warnings,
+        )
+
+
+def _read(config: ConvertConfig) -> Iterator[annotations_lib.Event]:
+    options = dataclasses.replace(config.read, images=config.image_dir)
+    return annotations_lib.read(config.annotations, config.format, options)
+
+
+def _resolve_duplicates(store: row_store.RowStore, on_duplicate: str) -> int:
+    """Leaves one row an id; the others are listed as rejected, with the row that stands for them."""
+    groups = list(store.duplicate_groups())
+    for (seq, labels, unknown, source), *others in groups:
+        if on_duplicate == "error":
+            raise AnnotationError(
+                f"{others[0][3]}: the id stands on row {source.row} already ({len(groups)} such ids in all). Mend "
+                "the file, or say --on_duplicate=merge (union of the labels) or --on_duplicate=first."
+            )
+        if on_duplicate == "merge":
+            merged = list(dict.fromkeys([*labels, *(label for other in others for label in other[1])]))
+            still_unknown = [
+                u for u in dict.fromkeys([*unknown, *(u for o in others for u in o[2])]) if u not in merged
+            ]
+            store.replace_labels(seq, merged, still_unknown)
+        verb = "merged into" if on_duplicate == "merge" else "left out in favour of"
+        store.reject_rows([(other[0], "duplicate_id", f"{verb} row {source.row}") for other in others])
+    return len(groups)
+
+
+def _find_images(store: row_store.RowStore, config: ConvertConfig) -> tuple[int | None, list[str]]:
+    """Gives each row its image file; returns how many image files there are, and those without a row."""
+    if not config.list_images:
+        store.use_image_names()
+        return None, []
+    if not files.is_dir(config.image_dir):
+        raise AnnotationError(f"No image folder at {config.image_dir}. Give the right one with --images.")
+    listing = progress.count(files.list_files(config.image_dir), "listing images", "files")
+    listed = store.add_images(listing)
+    store.join_images()
+    missing = list(store.rows_without_image())
+    store.reject_rows((seq, *_why_no_image(image, stems)) for seq, image, stems in missing)
+    without_row = list(store.images_without_row())
+    if missing and not store.split_sizes():
+        raise ConversionError(
+            f"None of the rows has an image: row 1 wants {missing[0][1]!r}, and {config.image_dir} holds {listed} "
+            f"images such as {without_row[:3]}. Check --images, --id_column, --image_column and --image_template."
+        )
+    return listed, without_row
+
+
+def _why_no_image(image: str, stems: list[str]) -> tuple[str, str]:
+    if stems:
+        return "ambiguous_image", f"{image!r} can be any of {stems}; say which with --image_template"
+    return "no_image", f"no file {image!r} in the image folder"
+
+
+def _choose_labels(
+    store: row_store.RowStore, config: ConvertConfig
+) -> tuple[features.RecordSchema, dict[str, int], list[str]]:
+    """Vocabulary, label mode and schema; rows that do not fit them are rejected."""
+    counts: collections.Counter[str] = collections.Counter(dict.fromkeys(store.declared_labels, 0))
+    unknown_counts: collections.Counter[str] = collections.Counter()
+    per_row: collections.Counter[int] = collections.Counter()
+    for _, labels, unknown in store.labels():
+        counts.update(labels)
+        unknown_counts.update(unknown)
+        per_row[len(labels)] += 1
+    if not per_row:
+        raise ConversionError("The annotations have no usable rows; see the rejected ones above.")
+    chosen = vocabulary.build_vocabulary(
+        counts,
+        labels_file=config.labels_file,
+        min_count=config.min_label_count,
+        exclude=config.exclude_labels,
+    )
+    single = config.label_mode == "single" or (
+        config.label_mode == "auto" and set(per_row) == {1} and len(counts) > 1
+    )
+    has_unknown = any(name in chosen.ids for name in unknown_counts)
+    if single:
+        store.reject_rows(list(_unfit_for_single(store, chosen)))
+    schema = features.RecordSchema(
+        chosen.names, not single, has_unknown and not single, config.read.keep_columns
+    )
+    dropped = {name: count for name, count in counts.items() if name not in chosen.ids}
+    return schema, dropped, _label_warnings(counts, chosen)
+
+
+def _unfit_for_single(
+    store: row_store.RowStore, chosen: vocabulary.Vocabulary
+) -> Iterable[tuple[int, str, str]]:
+    for seq, labels, _ in store.labels():
+        kept = chosen.encode(labels)
+        if len(kept) != 1:
+            reason = "several_labels" if kept else "no_label"
+            yield seq, reason, f"label mode 'single' wants exactly one of the dataset's labels, got {labels}"
+
+
+def _label_warnings(counts: collections.Counter[str], chosen: vocabulary.Vocabulary) -> list[str]:
+    alike = [f"labels that look alike are kept apart: {group}" for group in vocabulary.look_alikes(counts)]
+    unused = sorted(
+        {name for name, count in counts.items() if not count} | {n for n in chosen.names if not counts[n]}
+    )
+    return alike + ([f"labels on no image: {unused}"] if unused else [])
+
+
+def _check_splits(store: row_store.RowStore, config: ConvertConfig, num_hashed: int) -> None:
+    """Raises if there is nothing to write, or if a split that was asked for came out empty."""
+    sizes = store.split_sizes()
+    total = sum(num_rows for num_rows, _ in sizes.values())
+    if not total:
+        raise ConversionError("Every row was rejected; nothing is left to convert.")
+    empty = [name for name in config.split_ratios.shares if name not in sizes]
+    if empty and num_hashed == total:
+        raise UsageError(
+            f"Splits {empty} get none of the {total} rows: give them a larger share with --splits, e.g. "
+            "--splits=train=0.6,validation=0.2,test=0.2, or leave them out of it."
+        )
+
+
+def choose_num_shards(num_rows: int, num_bytes: int, config: ConvertConfig) -> int:
+    """How many shards a split gets; depends on the input alone, so that it is the same for any number of workers."""
+    if config.num_shards is not None:
+        return config.num_shards
+    by_size = math.ceil(num_bytes / (config.max_shard_size_mb << 20))
+    return max(by_size, min(_MIN_SHARDS, num_rows // _MIN_ROWS_PER_SHARD), 1)
+
+
+def _write_manifests(
+    store: row_store.RowStore, schema: features.RecordSchema, config: ConvertConfig, plan_dir: str
+) -> Iterator[ShardPlan]:
+    settings = config_digest([dataclasses.asdict(schema), dataclasses.asdict(config.image)])
+    for split, (num_rows, num_bytes) in store.split_sizes().items():
+        num_shards = choose_num_shards(num_rows, num_bytes, config)
+        yield from _write_split(store, schema, config, plan_dir, split, num_shards, settings)
+
+
+def _write_split(
+    store: row_store.RowStore,
+    schema: features.RecordSchema,
+    config: ConvertConfig,
+    plan_dir: str,
+    split: str,
+    num_shards: int,
+    settings: str,
+) -> Iterator[ShardPlan]:
+    """Writes the manifests of a split: the rows in hash order, each shard a range of hashes."""
+    chosen = vocabulary.Vocabulary(schema.names)
+    rows = store.in_hash_order(split)
+    entry = next(rows, None)
+    for index in range(num_shards):
+        name = shards.shard_name(config.name, split, index, num_shards)
+        digest, num_rows = hashlib.blake2b(settings.encode(), digest_size=16), 0
+        manifest = f"{plan_dir}/{name}.jsonl"
+        with files.atomic_write(manifest) as file:
+            while entry is not None and _shard_index(entry[0], num_shards) == index:
+                line = _manifest_line(entry[1], chosen, config.image_dir)
+                digest.update(line)
+                file.write(line)
+                num_rows += 1
+                entry = next(rows, None)
+        yield ShardPlan(split, index, num_shards, name, manifest, num_rows, digest.hexdigest())
+
+
+def _shard_index(hash_: bytes, num_shards: int) -> int:
+    return int.from_bytes(hash_, "big") * num_shards >> 64
+
+
+def _manifest_line(row: row_store.Row, chosen: vocabulary.Vocabulary, image_dir: str) -> bytes:
+    labels = chosen.encode(row.labels)
+    values = {
+        "id": row.id,
+        "path": files.join(image_dir, row.path),
+        "size": row.size,
+        "labels": labels,
+        "unknown": [i for i in chosen.encode(row.unknown) if i not in labels],
+        "columns": row.columns,
+        "source": list(row.source),
+    }
+    return json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"

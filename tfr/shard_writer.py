@@ -1,0 +1,226 @@
+"""Writing one shard: a manifest in, a TFRecord file and a report out. Runs on Beam workers."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from tfr import features, files, images, planning, shards
+
+_ROWS_PER_TASK = (
+    16  # rows handed to a thread at once: a hand-over costs about as much as a small image's header
+)
+_PROGRESS_SECS = 0.3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardReport:
+    """What became of a shard's rows; JSON-serialisable, and the mark that the shard is done.
+
+    Attributes:
+      fingerprint: the fingerprint of the plan that it was written from.
+      file, split, index: its place.
+      num_rows, num_records: rows of the manifest, records in the file.
+      num_bytes: bytes of the records, without framing.
+      file_bytes: size of the file.
+      checksum: digest over the checksums of the records.
+      num_stored_as_is: images whose bytes are the file's own.
+      label_counts: label id to records that carry it (keys are text, as JSON has it).
+      unknown_counts: label id to records where it is not known.
+      rejects: [file, row, id, reason, detail] of rows without a record.
+    """
+
+    fingerprint: str
+    file: str
+    split: str
+    index: int
+    num_rows: int
+    num_records: int
+    num_bytes: int
+    file_bytes: int
+    checksum: str
+    num_stored_as_is: int
+    label_counts: dict[str, int]
+    unknown_counts: dict[str, int]
+    rejects: list[list[Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WriteSettings:
+    """What every shard's writing has in common.
+
+    Attributes:
+      dataset_dir, plan_dir: where shards and reports go.
+      schema: the record schema.
+      image: limits and sizes.
+      threads: threads that read and verify ahead; 0: none.
+    """
+
+    dataset_dir: str
+    plan_dir: str
+    schema: features.RecordSchema
+    image: images.ImageOptions
+    threads: int
+
+
+class _Encoded(NamedTuple):
+    """One row's record with its frame; record None where the image was rejected."""
+
+    row: dict[str, Any]
+    record: bytes | None
+    header: bytes
+    footer: bytes
+    stored_as_is: bool
+    reject: tuple[str, str] = ("", "")
+
+
+def report_path(plan_dir: str, file: str) -> str:
+    """Where the report of a shard is kept until the dataset is published."""
+    return f"{plan_dir}/{file}.report.json"
+
+
+def load_report(plan_dir: str, plan: planning.ShardPlan) -> ShardReport | None:
+    """The report of a shard that an earlier run finished from the very same plan, else None."""
+    path = report_path(plan_dir, plan.file)
+    if not files.exists(path):
+        return None
+    with files.open_text(path) as file:
+        report = ShardReport(**json.load(file))
+    return report if report.fingerprint == plan.fingerprint else None
+
+
+def write_shard(plan: planning.ShardPlan, settings: WriteSettings) -> ShardReport:
+    """Writes one shard, or keeps the one that an earlier run finished from the same plan.
+
+    The file appears under its name when it is complete; the same plan gives the same bytes every time, so a retry or
+    a second copy of the same work does no harm.
+
+    Returns:
+      The report, which is also written to the plan folder.
+    """
+    report = load_report(settings.plan_dir, plan)
+    if report is not None and files.exists(files.join(settings.dataset_dir, plan.file)):
+        return report
+    tally = _Tally(plan, settings.plan_dir)
+    with files.atomic_write(files.join(settings.dataset_dir, plan.file)) as file:
+        writer = shards.ShardWriter(file)
+        for encoded in _encode_ahead(_manifest_rows(plan.manifest), settings):
+            if encoded.record is not None:
+                writer.write(encoded.record, encoded.header, encoded.footer)
+            tally.add(encoded)
+    report = tally.report(writer)
+    files.write_text(report_path(settings.plan_dir, plan.file), json.dumps(dataclasses.asdict(report)))
+    return report
+
+
+def _manifest_rows(path: str) -> Iterator[dict[str, Any]]:
+    with files.open_text(path) as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _encode_ahead(rows: Iterable[dict[str, Any]], settings: WriteSettings) -> Iterator[_Encoded]:
+    """Encodes rows in order, a bounded number of them ahead of the caller."""
+
+    def encode_batch(batch: list[dict[str, Any]]) -> list[_Encoded]:
+        return [_encode(row, settings) for row in batch]
+
+    batches = iter(lambda iterator=iter(rows): list(itertools.islice(iterator, _ROWS_PER_TASK)), [])
+    if settings.threads == 0:
+        yield from itertools.chain.from_iterable(map(encode_batch, batches))
+        return
+    with concurrent.futures.ThreadPoolExecutor(settings.threads) as pool:
+        yield from itertools.chain.from_iterable(
+            _map_ahead(pool, encode_batch, batches, 2 * settings.threads)
+        )
+
+
+def _map_ahead(
+    pool: concurrent.futures.Executor, function: Callable, items: Iterable, window: int
+) -> Iterator[Any]:
+    """`map` on a pool, in order, with at most `window` items submitted and not yet taken."""
+    pending: collections.deque[concurrent.futures.Future] = collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= window:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _encode(row: dict[str, Any], settings: WriteSettings) -> _Encoded:
+    """Reads, verifies and serialises one example."""
+    try:
+        prepared = images.prepare_image(_read_image(row["path"]), settings.image)
+    except images.ImageRejectedError as err:
+        return _Encoded(row, None, b"", b"", False, (err.reason, err.detail))
+    record = settings.schema.serialize(
+        row["id"], prepared.data, row["labels"], row["unknown"], prepared.fingerprint, row["columns"]
+    )
+    return _Encoded(row, record, *shards.frame(record), prepared.stored_as_is)
+
+
+def _read_image(path: str) -> bytes:
+    try:
+        return files.read_bytes(path)
+    except FileNotFoundError as err:
+        raise images.ImageRejectedError("missing", f"no file {path}") from err
+    except (PermissionError, IsADirectoryError) as err:
+        raise images.ImageRejectedError("unreadable", str(err)) from err
+
+
+class _Tally:
+    """Counts what became of the rows of one shard, and says now and then how far it is."""
+
+    def __init__(self, plan: planning.ShardPlan, plan_dir: str):
+        self._plan = plan
+        self._rows = self._stored_as_is = 0
+        self._labels: collections.Counter[str] = collections.Counter()
+        self._unknown: collections.Counter[str] = collections.Counter()
+        self._rejects: list[list[Any]] = []
+        self._progress_path = f"{plan_dir}/{plan.file}.progress" if files.is_local(plan_dir) else None
+        self._next_progress = time.monotonic() + _PROGRESS_SECS
+
+    def add(self, encoded: _Encoded) -> None:
+        """Counts one row."""
+        self._rows += 1
+        row = encoded.row
+        if encoded.record is None:
+            self._rejects.append([*row["source"], row["id"], *encoded.reject])
+        else:
+            self._stored_as_is += encoded.stored_as_is
+            self._labels.update(map(str, row["labels"]))
+            self._unknown.update(map(str, row["unknown"]))
+        if self._progress_path and time.monotonic() > self._next_progress:
+            with open(self._progress_path, "w", encoding="utf-8") as file:
+                file.write(f"{self._rows} {len(self._rejects)}")
+            self._next_progress = time.monotonic() + _PROGRESS_SECS
+
+    def report(self, writer: shards.ShardWriter) -> ShardReport:
+        """The final word on the shard."""
+        if self._progress_path and os.path.exists(self._progress_path):
+            os.unlink(self._progress_path)
+        return ShardReport(
+            fingerprint=self._plan.fingerprint,
+            file=self._plan.file,
+            split=self._plan.split,
+            index=self._plan.index,
+            num_rows=self._rows,
+            num_records=writer.num_records,
+            num_bytes=writer.num_bytes,
+            file_bytes=writer.file_bytes,
+            checksum=writer.checksum,
+            num_stored_as_is=self._stored_as_is,
+            label_counts=dict(self._labels),
+            unknown_counts=dict(self._unknown),
+            rejects=self._rejects,
+        )

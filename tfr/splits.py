@@ -1,0 +1,75 @@
+"""Which split an example goes to: by what the source says, or by a stable hash of its id or group."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+
+from tfr.errors import UsageError
+
+DEFAULT_RATIOS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+# What annotation files and folders call the three splits, in lower case.
+_ALIASES = {
+    "train": "train", "training": "train",
+    "validation": "validation", "validate": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def stable_hash(text: str, salt: str) -> bytes:
+    """Eight bytes that depend on salt and text alone; as big-endian numbers they are uniform over 2**64."""
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8, key=salt.encode("utf-8")[:64]).digest()
+
+
+def stable_fraction(text: str, salt: str) -> float:
+    """A number in [0, 1) that depends on salt and text alone."""
+    return int.from_bytes(stable_hash(text, salt)[:6], "big") / (1 << 48)
+
+
+def normalize_split(name: str) -> str:
+    """A split's name in TFDS's words: 'TRAIN' -> 'train', 'valid' -> 'validation'; others in lower case."""
+    lower = name.strip().lower()
+    return _ALIASES.get(lower, lower)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRatios:
+    """Shares of the splits, in order; they sum to 1 after construction.
+
+    Adding images never moves an image to another split: its place depends on the hash of its id alone.
+    """
+
+    shares: Mapping[str, float]
+
+    def choose(self, key: str, salt: str) -> str:
+        """The split of the example (or group) with this key."""
+        place = stable_fraction(key, "split:" + salt)
+        for name, share in self.shares.items():
+            place -= share
+            if place < 0:
+                return name
+        return next(reversed(list(self.shares)))  # rounding left a sliver at the end
+
+
+def parse_ratios(text: str) -> SplitRatios:
+    """Reads 'train=0.8,validation=0.1,test=0.1'; numbers are relative ('8,1,1' shares work as well).
+
+    Raises:
+      UsageError: not of this form, a share that is not positive, or a name twice.
+    """
+    shares: dict[str, float] = {}
+    for entry in text.split(","):
+        name, equals, number = entry.partition("=")
+        name = normalize_split(name)
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if not equals or not name.isidentifier() or not 0 < share < float("inf") or name in shares:
+            raise UsageError(
+                f"--splits must look like train=0.8,validation=0.1,test=0.1 with positive shares and each name "
+                f"once. Received: --splits={text}"
+            )
+        shares[name] = share
+    total = sum(shares.values())
+    return SplitRatios({name: share / total for name, share in shares.items()})
