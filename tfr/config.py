@@ -82,9 +82,7 @@ class ConvertConfig:
     def __post_init__(self) -> None:
         """Checks values and combinations before anything is read."""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise UsageError(
-                f"--name must be lower-case letters, digits and '_'. Received: --name={self.name}"
-            )
+            raise UsageError(f"--name must be lower-case letters, digits and '_'. Received: --name={self.name}")
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             raise UsageError(f"--version must look like 1.0.0. Received: --version={self.version}")
         _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
@@ -93,9 +91,7 @@ class ConvertConfig:
             if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
         if not self.list_images and self.num_shards is None:
-            raise UsageError(
-                "--nolist_images leaves the sizes of the images unknown: give --num_shards as well."
-            )
+            raise UsageError("--nolist_images leaves the sizes of the images unknown: give --num_shards as well.")
         if any("multi_threading" in argument for argument in self.beam_args):
             raise UsageError(
                 "--direct_running_mode=multi_threading loses records silently in Beam 2.77. Use in_memory "
@@ -108,9 +104,7 @@ class ConvertConfig:
         if self.images is not None:
             return self.images
         if not isinstance(self.annotations, (str, os.PathLike)):
-            raise UsageError(
-                "A DataFrame says nothing of where its images are: give `images`, the image folder."
-            )
+            raise UsageError("A DataFrame says nothing of where its images are: give `images`, the image folder.")
         path = os.fspath(self.annotations)
         return path if files.is_dir(path) else os.path.dirname(path) or "."
 
@@ -121,9 +115,7 @@ class ConvertConfig:
 
     def content(self) -> dict[str, Any]:
         """What decides the bytes of the result, as JSON values."""
-        fields = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT
-        }
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT}
         plain = {
             name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
             for name, value in fields.items()

@@ -255,9 +255,7 @@ def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:
     for shard in plan.shards:
         report = shard_writer.load_report(plan_dir, shard)
         if report is None:
-            raise ConversionError(
-                f"The job ended, but shard {shard.file} was not written. Run the same command again."
-            )
+            raise ConversionError(f"The job ended, but shard {shard.file} was not written. Run the same command again.")
         if report.num_rows != shard.num_rows or report.num_records + len(report.rejects) != shard.num_rows:
             raise ConversionError(
                 f"Shard {shard.file}: {shard.num_rows} rows planned, {report.num_records} written and "
@@ -266,15 +264,11 @@ def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:
         reports.append(report)
     planned = sum(shard.num_rows for shard in plan.shards)
     if planned + len(plan.rejects) != plan.rows_read:
-        raise ConversionError(
-            f"{plan.rows_read} rows read, but {planned} planned and {len(plan.rejects)} rejected."
-        )
+        raise ConversionError(f"{plan.rows_read} rows read, but {planned} planned and {len(plan.rejects)} rejected.")
     return reports
 
 
-def _check_rejects(
-    config: ConvertConfig, by_reason: collections.Counter[str], rejects: list[row_store.Reject]
-) -> int:
+def _check_rejects(config: ConvertConfig, by_reason: collections.Counter[str], rejects: list[row_store.Reject]) -> int:
     """How many rows are lost for good; raises if they are more than allowed."""
     lost = sum(count for reason, count in by_reason.items() if reason != "duplicate_id")
     if config.max_rejects is not None and lost > config.max_rejects:

@@ -54,9 +54,7 @@ def publish(
     write_rejects(f"{folder}/{REJECTED_FILE}", rejects)
     files.write_text(f"{folder}/{LABEL_COUNTS_FILE}", _label_counts(plan.schema.names, reports))
     if plan.images_without_row:
-        files.write_text(
-            f"{folder}/{WITHOUT_ROW_FILE}", "".join(f"{path}\n" for path in plan.images_without_row)
-        )
+        files.write_text(f"{folder}/{WITHOUT_ROW_FILE}", "".join(f"{path}\n" for path in plan.images_without_row))
     conversion = {
         "config": config.content(),
         "content_hash": content_hash(config),
@@ -64,9 +62,7 @@ def publish(
         "result": dataclasses.asdict(result),
         "shards": [_shard_entry(report) for report in reports],
     }
-    files.write_text(
-        f"{folder}/{CONVERSION_FILE}", json.dumps(conversion, indent=1, ensure_ascii=False) + "\n"
-    )
+    files.write_text(f"{folder}/{CONVERSION_FILE}", json.dumps(conversion, indent=1, ensure_ascii=False) + "\n")
     _write_tfds_metadata(config, plan, reports)
 
 
@@ -119,9 +115,7 @@ def _versions() -> dict[str, str]:
 def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> None:
     """features.json, label names and dataset_info.json, from our own counts: no shard is read again."""
     folder = epath.Path(config.dataset_dir)
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name=config.name, filetype_suffix="tfrecord"
-    )
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=config.name, filetype_suffix="tfrecord")
     by_split: dict[str, list[ShardReport]] = collections.defaultdict(list)
     for report in reports:
         by_split[report.split].append(report)
@@ -181,8 +175,7 @@ def _only_dataset_below(path: str) -> str:
     unfinished = [str(f.parent) for pattern in ("", "*/", "*/*/") for f in folder.glob(f"{pattern}.plan")]
     hint = f" An unfinished conversion is in {unfinished[0]}: run its command again." if unfinished else ""
     raise DatasetError(
-        f"{path} is not a dataset directory: it has no dataset_info.json (<data_dir>/<name>/<version>/ has one)."
-        f"{hint}"
+        f"{path} is not a dataset directory: it has no dataset_info.json (<data_dir>/<name>/<version>/ has one).{hint}"
     )
 
 
@@ -225,9 +218,7 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[s
     Needs no TensorFlow. Raises DatasetError where the split is not there or a shard is damaged.
     """
     if split not in builder.info.splits:
-        raise DatasetError(
-            f"{builder.info.full_name} has no split {split!r}. It has {list(builder.info.splits)}."
-        )
+        raise DatasetError(f"{builder.info.full_name} has no split {split!r}. It has {list(builder.info.splits)}.")
     for path in builder.info.splits[split].filepaths:
         for record in shards.read_records(os.fspath(path)):
             yield builder.info.features.deserialize_example_np(record, decoders=_SKIP_IMAGE)

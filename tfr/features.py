@@ -44,9 +44,7 @@ class RecordSchema:
         features: dict[str, object] = {"id": tfds.features.Text(), "image": image}
         features |= {"labels": tfds.features.Sequence(label)} if self.multi_label else {"label": label}
         if self.has_unknown:
-            features["labels_unknown"] = tfds.features.Sequence(
-                tfds.features.ClassLabel(names=list(self.names))
-            )
+            features["labels_unknown"] = tfds.features.Sequence(tfds.features.ClassLabel(names=list(self.names)))
         # Signed: TFDS 4.9.10 writes uint64 but cannot read values from 2**63 on back without TensorFlow.
         features |= {"fingerprint": tfds.features.Scalar(dtype=np.int64)}
         features |= {name: tfds.features.Text() for name in self.columns}

@@ -75,9 +75,7 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
     if header is None or not header.is_common:
         return _normalize(data, options)
     _check_size(header.width, header.height, options)
-    thumbnail = _decode_thumbnail(
-        data, header.width
-    )  # also before Pillow's decoder, which ignores broken data
+    thumbnail = _decode_thumbnail(data, header.width)  # also before Pillow's decoder, which ignores broken data
     if not header.is_upright or _must_shrink(header.width, header.height, options):
         return _normalize(data, options)
     return PreparedImage(data, header.width, header.height, fingerprint(thumbnail), True)
@@ -89,13 +87,9 @@ def _must_shrink(width: int, height: int, options: ImageOptions) -> bool:
 
 def _check_size(width: int, height: int, options: ImageOptions) -> None:
     if width * height > options.max_pixels:
-        raise ImageRejectedError(
-            "too_large", f"{width} x {height} pixels; at most {options.max_pixels} in all"
-        )
+        raise ImageRejectedError("too_large", f"{width} x {height} pixels; at most {options.max_pixels} in all")
     if min(width, height) < max(options.min_side, 1):
-        raise ImageRejectedError(
-            "too_small", f"{width} x {height} pixels; each side at least {options.min_side}"
-        )
+        raise ImageRejectedError("too_small", f"{width} x {height} pixels; each side at least {options.min_side}")
 
 
 def _decode_thumbnail(data: bytes, width: int) -> np.ndarray:
@@ -125,9 +119,7 @@ def fingerprint(gray: np.ndarray) -> int:
 def _normalize(data: bytes, options: ImageOptions) -> PreparedImage:
     rgb = _decode_rgb(data, options)
     height, width = rgb.shape[:2]
-    encoded = simplejpeg.encode_jpeg(
-        rgb, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="444"
-    )
+    encoded = simplejpeg.encode_jpeg(rgb, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="444")
     gray = np.asarray(Image.fromarray(rgb).convert("L").reduce(max(1, min(width, height) // _THUMBNAIL_SIDE)))
     return PreparedImage(encoded, width, height, fingerprint(gray), False)
 
@@ -136,11 +128,9 @@ def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
     """Decodes with Pillow; uint8 (height, width, 3), upright, reduced to the image size."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_size(*image.size, options)
+            _check_size(image.width, image.height, options)
             if options.image_size is not None:
-                image.draft(
-                    "RGB", (2 * options.image_size, 2 * options.image_size)
-                )  # decodes JPEG at a lower scale
+                image.draft("RGB", (2 * options.image_size, 2 * options.image_size))  # decodes JPEG at a lower scale
             rgb = _to_rgb(ImageOps.exif_transpose(image))
     except ImageRejectedError:
         raise
@@ -152,7 +142,7 @@ def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
         # Pillow's decoders raise any of these on broken files, depending on where they are broken.
         reason = "truncated" if "truncated" in str(err).lower() else "decode_error"
         raise ImageRejectedError(reason, f"{type(err).__name__}: {err}") from err
-    if _must_shrink(*rgb.size, options):
+    if _must_shrink(rgb.width, rgb.height, options):
         assert options.image_size is not None
         scale = options.image_size / min(rgb.size)
         rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)

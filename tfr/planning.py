@@ -79,9 +79,7 @@ def make_plan(config: ConvertConfig, plan_dir: str) -> Plan:
         num_hashed = store.assign_splits(config.split_ratios)
         _check_splits(store, config, num_hashed)
         shard_plans = list(_write_manifests(store, schema, config, plan_dir))
-        warnings += [
-            f"group {group!r} is in several splits: {names}" for group, names in store.spread_groups()[:10]
-        ]
+        warnings += [f"group {group!r} is in several splits: {names}" for group, names in store.spread_groups()[:10]]
         return Plan(
             schema=schema,
             shards=shard_plans,
@@ -166,22 +164,16 @@ def _choose_labels(
         min_count=config.min_label_count,
         exclude=config.exclude_labels,
     )
-    single = config.label_mode == "single" or (
-        config.label_mode == "auto" and set(per_row) == {1} and len(counts) > 1
-    )
+    single = config.label_mode == "single" or (config.label_mode == "auto" and set(per_row) == {1} and len(counts) > 1)
     has_unknown = any(name in chosen.ids for name in unknown_counts)
     if single:
         store.reject_rows(list(_unfit_for_single(store, chosen)))
-    schema = features.RecordSchema(
-        chosen.names, not single, has_unknown and not single, config.read.keep_columns
-    )
+    schema = features.RecordSchema(chosen.names, not single, has_unknown and not single, config.read.keep_columns)
     dropped = {name: count for name, count in counts.items() if name not in chosen.ids}
     return schema, dropped, _label_warnings(counts, chosen)
 
 
-def _unfit_for_single(
-    store: row_store.RowStore, chosen: vocabulary.Vocabulary
-) -> Iterable[tuple[int, str, str]]:
+def _unfit_for_single(store: row_store.RowStore, chosen: vocabulary.Vocabulary) -> Iterable[tuple[int, str, str]]:
     for seq, labels, _ in store.labels():
         kept = chosen.encode(labels)
         if len(kept) != 1:
@@ -191,9 +183,7 @@ def _unfit_for_single(
 
 def _label_warnings(counts: collections.Counter[str], chosen: vocabulary.Vocabulary) -> list[str]:
     alike = [f"labels that look alike are kept apart: {group}" for group in vocabulary.look_alikes(counts)]
-    unused = sorted(
-        {name for name, count in counts.items() if not count} | {n for n in chosen.names if not counts[n]}
-    )
+    unused = sorted({name for name, count in counts.items() if not count} | {n for n in chosen.names if not counts[n]})
     return alike + ([f"labels on no image: {unused}"] if unused else [])
 
 

@@ -125,9 +125,7 @@ class RowStore:
 
     def replace_labels(self, seq: int, labels: list[str], unknown: list[str]) -> None:
         """Gives a row other labels."""
-        self._db.execute(
-            "UPDATE rows SET labels = ?, unknown = ? WHERE seq = ?", (_dump(labels), _dump(unknown), seq)
-        )
+        self._db.execute("UPDATE rows SET labels = ?, unknown = ? WHERE seq = ?", (_dump(labels), _dump(unknown), seq))
 
     # Rejects
 
@@ -198,9 +196,7 @@ class RowStore:
         Returns how many rows the hash placed.
         """
         self._db.create_function("own_split", 1, splits.normalize_split, deterministic=True)
-        self._db.create_function(
-            "hash_split", 1, lambda key: ratios.choose(key, self._salt), deterministic=True
-        )
+        self._db.create_function("hash_split", 1, lambda key: ratios.choose(key, self._salt), deterministic=True)
         self._db.execute("UPDATE rows SET split = own_split(split) WHERE split IS NOT NULL")
         query = "UPDATE rows SET split = hash_split(coalesce('group:' || grp, id)) WHERE split IS NULL"
         return self._db.execute(query).rowcount

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import IO
 
 import google_crc32c
+from etils import epath
 
 from tfr import files
 from tfr.errors import DatasetError
@@ -72,7 +73,7 @@ def read_records(path: str) -> Iterator[bytes]:
       DatasetError: the file is missing, ends inside a record, or a checksum is wrong; names record and offset.
     """
     try:
-        with open(path, "rb") if files.is_local(path) else files.epath.Path(path).open("rb") as file:
+        with open(path, "rb") if files.is_local(path) else epath.Path(path).open("rb") as file:
             offset = number = 0
             while header := file.read(_HEADER_BYTES):
                 where = f"{path}: record {number} at byte {offset}"

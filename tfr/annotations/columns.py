@@ -124,9 +124,7 @@ class RowParser:
                     f"--image_column or --id_column. The columns are: {_listed(self._names)}."
                 )
             # With a column of paths the path itself is the id: a column called 'id' may number annotations.
-            self._image, self._id = (
-                (self._optional(image, ""), None) if image else (None, self._optional(id_, ""))
-            )
+            self._image, self._id = (self._optional(image, ""), None) if image else (None, self._optional(id_, ""))
 
     def _find_label_columns(self, options: ReadOptions) -> list[str]:
         if not options.label_columns:
@@ -148,9 +146,7 @@ class RowParser:
             raise AnnotationError(f"{self._file}: --label_columns={entry}: {first!r} stands after {last!r}.")
         return self._names[start : end + 1]
 
-    def _choose_label_parser(
-        self, values: Sequence[Any]
-    ) -> Callable[[Sequence[Any], Source], cells.LabelCells]:
+    def _choose_label_parser(self, values: Sequence[Any]) -> Callable[[Sequence[Any], Source], cells.LabelCells]:
         """Decides on the first row what the label columns hold; later rows must agree or are an error."""
         indices, names = self._label_indices, self._label_names
         encoding = self._encoding

@@ -26,9 +26,7 @@ def read_csv(path: str, options: ReadOptions) -> Iterator[Event]:
         try:
             header_line = file.readline()
             if not header_line.strip():
-                raise AnnotationError(
-                    f"{path}: the file is empty; expected a header line that names the columns."
-                )
+                raise AnnotationError(f"{path}: the file is empty; expected a header line that names the columns.")
             delimiter = options.delimiter or _guess_delimiter(header_line)
             header = next(csv.reader([header_line], delimiter=delimiter))
             parser = RowParser(header, options, path)

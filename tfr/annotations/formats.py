@@ -71,9 +71,7 @@ def detect_format(path: str) -> tuple[str, str]:
     for name, entry in FORMATS.items():
         if extension in entry.extensions:
             return name, f"extension {extension!r}"
-    raise AnnotationError(
-        f"{path}: cannot tell its format. Name it with --format. Known: {_known_formats()}."
-    )
+    raise AnnotationError(f"{path}: cannot tell its format. Name it with --format. Known: {_known_formats()}.")
 
 
 def read(

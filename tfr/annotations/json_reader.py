@@ -23,9 +23,7 @@ def read_json(path: str, options: ReadOptions) -> Iterator[Event]:
     rows = _load_list(path, options.encoding)
     names = list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
     if not names:
-        raise AnnotationError(
-            f"{path}: expected a list of objects such as {{'image': ..., 'annotation': [...]}}."
-        )
+        raise AnnotationError(f"{path}: expected a list of objects such as {{'image': ..., 'annotation': [...]}}.")
     parser = RowParser(names, options, path)
     for number, row in enumerate(rows, 1):
         source = Source(path, number)
