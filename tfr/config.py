@@ -60,14 +60,14 @@ class ConvertConfig:
     images: str | None = None
     version: str = "1.0.0"
     format: str = "auto"
-    read: ReadOptions = ReadOptions()
-    image: ImageOptions = ImageOptions()
+    read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    image: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     label_mode: str = "auto"
     labels_file: str | None = None
     min_label_count: int = 1
     exclude_labels: tuple[str, ...] = ()
     on_duplicate: str = "merge"
-    split_ratios: splits.SplitRatios = splits.SplitRatios(splits.DEFAULT_RATIOS)
+    split_ratios: splits.SplitRatios = splits.DEFAULT_RATIOS
     split_seed: int = 0
     list_images: bool = True
     num_shards: int | None = None
@@ -99,13 +99,18 @@ class ConvertConfig:
             )
 
     @property
+    def annotations_path(self) -> str | None:
+        """The annotation file or folder; None for a DataFrame."""
+        return os.fspath(self.annotations) if isinstance(self.annotations, (str, os.PathLike)) else None
+
+    @property
     def image_dir(self) -> str:
         """The image folder."""
         if self.images is not None:
             return self.images
-        if not isinstance(self.annotations, (str, os.PathLike)):
+        path = self.annotations_path
+        if path is None:
             raise UsageError("A DataFrame says nothing of where its images are: give `images`, the image folder.")
-        path = os.fspath(self.annotations)
         return path if files.is_dir(path) else os.path.dirname(path) or "."
 
     @property
@@ -116,14 +121,8 @@ class ConvertConfig:
     def content(self) -> dict[str, Any]:
         """What decides the bytes of the result, as JSON values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT}
-        plain = {
-            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-            for name, value in fields.items()
-            if name != "annotations"
-        }
-        is_path = isinstance(self.annotations, (str, os.PathLike))
-        plain["annotations"] = os.fspath(self.annotations) if is_path else "DataFrame"
-        return json.loads(json.dumps(plain, default=str))
+        fields["annotations"] = self.annotations_path or "DataFrame"
+        return json.loads(json.dumps(fields, default=dataclasses.asdict))
 
     def content_hash(self) -> str:
         """A hex digest of `content()`."""

@@ -182,8 +182,8 @@ def _run(config: ConvertConfig, plan: planning.Plan, settings: WriteSettings) ->
             state = pipeline.run().wait_until_finish()
         except Exception as err:  # whatever a runner raises; it is named below and chained
             raise ConversionError(
-                f"The Beam job failed: {type(err).__name__}: {_first_line(err)}. Finished shards are kept: run the same "
-                "command again to go on. --verbosity=1 shows the whole error."
+                f"The Beam job failed: {type(err).__name__}: {_first_line(err)}. Finished shards are kept: run "
+                "the same command again to go on. --verbosity=1 shows the whole error."
             ) from err
     if state not in (None, "DONE"):
         raise ConversionError(f"The Beam job ended in state {state}. Run the same command again to go on.")

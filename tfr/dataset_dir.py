@@ -31,12 +31,12 @@ WITHOUT_ROW_FILE = "images_without_row.txt"
 def content_hash(config: ConvertConfig) -> str:
     """A digest of all that a conversion depends on: config, annotation file, names and sizes of the images."""
     parts = [config.content_hash()]
-    if isinstance(config.annotations, (str, os.PathLike)):
-        if not files.is_dir(os.fspath(config.annotations)) and files.exists(os.fspath(config.annotations)):
-            data = files.read_bytes(os.fspath(config.annotations))
-            parts.append(hashlib.blake2b(data, digest_size=16).hexdigest())
-    else:
-        parts.append(hashlib.blake2b(config.annotations.to_json().encode(), digest_size=16).hexdigest())
+    path = config.annotations_path
+    if path is None:
+        table = repr(config.annotations.to_dict("list"))  # type: ignore[union-attr]
+        parts.append(hashlib.blake2b(table.encode(), digest_size=16).hexdigest())
+    elif not files.is_dir(path) and files.exists(path):
+        parts.append(hashlib.blake2b(files.read_bytes(path), digest_size=16).hexdigest())
     if config.list_images and files.is_dir(config.image_dir):
         parts.append(digest(sorted(files.list_files(config.image_dir))))
     return digest(parts)

@@ -106,8 +106,8 @@ def _decode_thumbnail(data: bytes, width: int) -> np.ndarray:
 def fingerprint(gray: np.ndarray) -> int:
     """The 64-bit difference hash of an image, as a signed integer.
 
-    dHash: the image at 9 x 8 grey pixels; bit 8 y + x from the top says whether pixel (x + 1, y) is brighter than (x, y). Near
-    duplicates differ in few bits. Source: N. Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
+    dHash: the image at 9 x 8 grey pixels; bit 8 y + x from the top says whether pixel (x + 1, y) is brighter than
+    (x, y). Near duplicates differ in few bits. Source: N. Krawetz, "Kind of Like That", The Hacker Factor Blog, 2013.
 
     Args:
       gray: uint8 (height, width), any size.

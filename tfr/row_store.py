@@ -32,7 +32,6 @@ class Row(NamedTuple):
     size: int
     labels: list[str]
     unknown: list[str]
-    split: str
     columns: dict[str, str]
     source: Source
 
@@ -217,12 +216,12 @@ class RowStore:
     def in_hash_order(self, split: str) -> Iterator[tuple[bytes, Row]]:
         """The rows of a split with their hashes, in the order of the hash."""
         query = (
-            "SELECT hash, seq, id, path, size, labels, unknown, split, columns, name, row"
+            "SELECT hash, seq, id, path, size, labels, unknown, columns, name, row"
             " FROM rows JOIN sources USING (file) WHERE split = ? ORDER BY hash, id"
         )
-        for hash_, *plain, labels, unknown, split, columns, file, row in self._db.execute(query, (split,)):
+        for hash_, seq, id_, path, size, labels, unknown, columns, file, row in self._db.execute(query, (split,)):
             labels, unknown, columns = json.loads(labels), json.loads(unknown), json.loads(columns)
-            yield hash_, Row(*plain, labels, unknown, split, columns, Source(file, row))
+            yield hash_, Row(seq, id_, path, size, labels, unknown, columns, Source(file, row))
 
 
 def _dump(value: object) -> str:

@@ -128,7 +128,8 @@ def _encode_ahead(rows: Iterable[dict[str, Any]], settings: WriteSettings) -> It
     def encode_batch(batch: list[dict[str, Any]]) -> list[_Encoded]:
         return [_encode(row, settings) for row in batch]
 
-    batches = iter(lambda iterator=iter(rows): list(itertools.islice(iterator, _ROWS_PER_TASK)), [])
+    iterator = iter(rows)
+    batches = iter(lambda: list(itertools.islice(iterator, _ROWS_PER_TASK)), [])
     if settings.threads == 0:
         yield from itertools.chain.from_iterable(map(encode_batch, batches))
         return

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from tfr.errors import UsageError
 
-DEFAULT_RATIOS = {"train": 0.8, "validation": 0.1, "test": 0.1}
-
 # What annotation files and folders call the three splits, in lower case.
 _ALIASES = {
     "train": "train", "training": "train",
@@ -49,6 +47,9 @@ class SplitRatios:
             if place < 0:
                 return name
         return next(reversed(list(self.shares)))  # rounding left a sliver at the end
+
+
+DEFAULT_RATIOS = SplitRatios({"train": 0.8, "validation": 0.1, "test": 0.1})
 
 
 def parse_ratios(text: str) -> SplitRatios:
