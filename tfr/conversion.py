@@ -322,3 +322,33 @@ def _untrained_labels(plan: planning.Plan, reports: list[ShardReport]) -> list[s
     seen = {int(i) for report in reports if report.split == "train" for i in report.label_counts}
     missing = [name for i, name in enumerate(plan.schema.names) if i not in seen]
     return [f"labels on no training image: {missing}"] if missing else []
+
+
+def summary(result: ConversionResult) -> str:
+    """What a conversion did, in plain words."""
+    folder = result.dataset_dir
+    head = "Already converted, nothing to do" if result.reused else "Converted"
+    splits = ", ".join(f"{name} {count}" for name, count in result.records_per_split.items())
+    lines = [
+        f"{head}: {folder}",
+        f"  rows read               {result.rows_read}",
+        f"  records written         {result.records_written} ({splits})",
+        f"  labels                  {result.num_labels} ({result.label_mode}-label)",
+        f"  rows without an image   {result.rejects_by_reason.get('no_image', 0)}",
+        f"  duplicate ids           {result.duplicate_ids}"
+        f" ({result.rejects_by_reason.get('duplicate_id', 0)} rows folded into others)",
+    ]
+    if result.images_listed is not None:
+        where = f", listed in {folder}/{dataset_dir.WITHOUT_ROW_FILE}" if result.images_without_row else ""
+        lines.append(f"  images without a row    {result.images_without_row} of {result.images_listed}{where}")
+    others = {k: v for k, v in result.rejects_by_reason.items() if k not in ("no_image", "duplicate_id")}
+    reasons = f" ({', '.join(f'{reason} {count}' for reason, count in sorted(others.items()))})" if others else ""
+    lines += [
+        f"  other rejected rows     {sum(others.values())}{reasons}",
+        f"  images normalised       {result.records_written - result.num_stored_as_is}",
+        f"  every row that became no record is listed in {folder}/{dataset_dir.REJECTED_FILE}",
+    ]
+    dropped = {name: count for name, count in result.dropped_labels.items() if count}
+    if dropped:
+        lines.append(f"  labels left out         {', '.join(f'{k} ({v})' for k, v in sorted(dropped.items()))}")
+    return "\n".join([*lines, *(f"  note: {warning}" for warning in result.warnings)])

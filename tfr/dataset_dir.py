@@ -225,3 +225,64 @@ def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[s
 
 
 _SKIP_IMAGE = {"image": tfds.decode.SkipDecoding()}
+
+
+# Describing
+
+
+def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """What a dataset directory holds, as JSON values."""
+    info, folder = builder.info, os.fspath(builder.data_path)
+    return {
+        "name": info.name,
+        "version": str(info.version),
+        "dataset_dir": folder,
+        "description": info.description or "",
+        "features": {name: type(feature).__name__ for name, feature in info.features.items()},
+        "label_mode": "multi" if label_key(builder) == "labels" else "single",
+        "labels": label_names(builder),
+        "label_counts": _read_label_counts(folder),
+        "splits": {
+            name: {
+                "examples": split.num_examples,
+                "bytes": split.num_bytes,
+                "shards": split.num_shards,
+                "first_shard": os.path.basename(split.filepaths[0]),
+            }
+            for name, split in info.splits.items()
+        },
+        "conversion": read_conversion(folder).get("result", {}),
+    }
+
+
+def _read_label_counts(folder: str) -> dict[str, dict[str, int]]:
+    """Label to split to count; empty where the dataset was made by something else."""
+    path = f"{folder}/{LABEL_COUNTS_FILE}"
+    if not files.exists(path):
+        return {}
+    with files.open_text(path) as file:
+        rows = [dict(row) for row in csv.DictReader(file)]
+    return {row.pop("label"): {split: int(count) for split, count in row.items()} for row in rows}
+
+
+def description_text(description: dict[str, Any]) -> str:
+    """A description in plain words."""
+    lines = [
+        f"{description['name']} {description['version']}: {description['dataset_dir']}",
+        f"features: {', '.join(f'{name} ({kind})' for name, kind in description['features'].items())}",
+        "",
+        f"{'split':<14}{'examples':>10}{'shards':>8}{'MiB':>10}",
+    ]
+    for name, split in description["splits"].items():
+        mib = split["bytes"] / (1 << 20)
+        lines.append(f"{name:<14}{split['examples']:>10}{split['shards']:>8}{mib:>10.1f}   {split['first_shard']}")
+    counts, names = description["label_counts"], description["labels"]
+    lines += ["", f"{len(names)} labels, {description['label_mode']}-label:"]
+    if not counts:
+        return "\n".join([*lines, "  " + ", ".join(names)])
+    columns = list(next(iter(counts.values())))
+    width = max([len(name) for name in names] + [5]) + 2
+    lines.append("  " + "label".ljust(width) + "".join(f"{column:>12}" for column in columns))
+    for name in sorted(counts, key=lambda name: -counts[name]["total"]):
+        lines.append("  " + name.ljust(width) + "".join(f"{counts[name][column]:>12}" for column in columns))
+    return "\n".join(lines)

@@ -1,0 +1,5 @@
+"""`python -m tfr` is `tfr`."""
+
+from tfr import cli
+
+cli.run()

@@ -1,0 +1,138 @@
+"""Converts annotations and images to a dataset directory of TFRecord shards that TFDS opens.
+
+Usage:
+  tfr convert --annotations=train.csv --images=Images --name=posters --data_dir=data
+  tfr convert --annotations=train.csv --images=Images --name=posters --data_dir=data \\
+      --id_column=Id --label_columns=Action:Western
+  tfr convert --annotations=photos/ --name=pets --data_dir=data        (one folder a label)
+
+The result is <data_dir>/<name>/<version>/. The same command on the same input changes nothing; after a crash it keeps
+the shards that are complete. Arguments after `--` go to Beam: `tfr convert ... --runner=DataflowRunner -- --project=p`.
+"""
+
+import dataclasses
+import json
+
+from tfr import splits
+from tfr.annotations.base import ReadOptions
+from tfr.annotations.formats import FORMATS
+from tfr.config import LABEL_MODES, ON_DUPLICATE, ConvertConfig
+from tfr.flag_groups import CommandFlags
+from tfr.images import ImageOptions
+
+FLAGS = CommandFlags()
+
+_input = FLAGS.group("Input")
+_ANNOTATIONS = _input.string("annotations", None, "Annotation file, or folder of label folders.", required=True)
+_IMAGES = _input.string("images", None, "Image folder. Default: the folder of the annotations.")
+_FORMAT = _input.enum("format", "auto", ["auto", *FORMATS], "Format of the annotations; auto decides by the name.")
+_ENCODING = _input.string("encoding", "utf-8-sig", "Text encoding of the annotations.")
+_DELIMITER = _input.string("delimiter", None, "Field delimiter of a CSV file. Default: the one the header uses.")
+_LIST_IMAGES = _input.bool(
+    "list_images", True, "List the image folder first. --nolist_images wants full file names and --num_shards."
+)
+
+_columns = FLAGS.group("Columns (or JSON keys)")
+_ID_COLUMN = _columns.string("id_column", None, "Column with a row's id. Default: the usual names, else the path.")
+_IMAGE_COLUMN = _columns.string("image_column", None, "Column with the image's path below --images.")
+_IMAGE_TEMPLATE = _columns.string("image_template", None, "Image path made from columns, e.g. '{Id}.jpg'.")
+_LABEL_COLUMNS = _columns.list("label_columns", [], "Columns with labels; First:Last is a range of the header.")
+_LABEL_ENCODING = _columns.enum(
+    "label_encoding",
+    "auto",
+    ["auto", "one_hot", "list", "text"],
+    "What label cells hold: 0/1 flags, a list literal, or text; auto decides on the first row.",
+)
+_LABEL_DELIMITER = _columns.string("label_delimiter", None, "What stands between the labels of one cell, e.g. '|'.")
+_SPLIT_COLUMN = _columns.string("split_column", None, "Column that names each row's split.")
+_GROUP_COLUMN = _columns.string("group_column", None, "Rows with equal values here never end in two splits.")
+_KEEP_COLUMNS = _columns.list("keep_columns", [], "Columns to carry into the records as text.")
+
+_labels = FLAGS.group("Labels and splits")
+_LABEL_MODE = _labels.enum(
+    "label_mode", "auto", LABEL_MODES, "Labels an image: any number, or exactly one; auto looks at the rows."
+)
+_LABELS_FILE = _labels.string("labels_file", None, "File with one label a line: fixes the labels and their order.")
+_MIN_LABEL_COUNT = _labels.integer("min_label_count", 1, "Leave out labels on fewer images than this.", lower=0)
+_EXCLUDE_LABELS = _labels.list("exclude_labels", [], "Labels to leave out.")
+_ON_DUPLICATE = _labels.enum(
+    "on_duplicate", "merge", ON_DUPLICATE, "Rows with the same id: merge their labels, take the first, or stop."
+)
+_SPLITS = _labels.string("splits", "train=0.8,validation=0.1,test=0.1", "Shares of rows whose source names no split.")
+_SPLIT_SEED = _labels.integer("split_seed", 0, "Another number gives another random split.")
+
+_images = FLAGS.group("Images")
+_IMAGE_SIZE = _images.integer("image_size", None, "Reduce images to this shorter side in pixels. Default: keep.", 1)
+_MAX_PIXELS = _images.integer("max_pixels", 100_000_000, "Refuse images of more pixels than this.", lower=1)
+_MIN_SIDE = _images.integer("min_side", 1, "Refuse images with a shorter side than this many pixels.", lower=1)
+_JPEG_QUALITY = _images.integer("jpeg_quality", 95, "Quality of images that have to be encoded anew.", lower=1)
+
+_output = FLAGS.group("Output")
+_DATA_DIR = _output.string("data_dir", None, "Root of dataset directories.", required=True)
+_NAME = _output.string("name", None, "Name of the dataset: a-z, 0-9 and _.", required=True)
+_VERSION = _output.string("version", "1.0.0", "Version of the dataset.")
+_DESCRIPTION = _output.string("description", "", "A text for the dataset's metadata.")
+_NUM_SHARDS = _output.integer("num_shards", None, "Shards of each split. Default: by size.", lower=1)
+_MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", 128, "Size in MiB that shards are made for.", lower=1)
+_MAX_REJECTS = _output.integer("max_rejects", None, "Fail if more rows than this become no example.", lower=0)
+_OVERWRITE = _output.bool("overwrite", False, "Replace a dataset that is there already.")
+_JSON = _output.bool("json", False, "Print the result as JSON.")
+
+_job = FLAGS.group("Beam")
+_RUNNER = _job.string("runner", "FnApiRunner", "Beam runner. FnApiRunner is local and in this process.")
+_THREADS = _job.integer("threads_per_worker", 2, "Threads that read and verify images ahead; 0 for none.", lower=0)
+
+
+def main(args: list[str]) -> None:
+    """Builds the config, converts, and says what happened."""
+    config = ConvertConfig(
+        annotations=_ANNOTATIONS.value,
+        images=_IMAGES.value,
+        data_dir=_DATA_DIR.value,
+        name=_NAME.value,
+        version=_VERSION.value,
+        description=_DESCRIPTION.value,
+        format=_FORMAT.value,
+        read=_read_options(),
+        image=ImageOptions(
+            image_size=_IMAGE_SIZE.value,
+            max_pixels=_MAX_PIXELS.value,
+            min_side=_MIN_SIDE.value,
+            jpeg_quality=_JPEG_QUALITY.value,
+        ),
+        label_mode=_LABEL_MODE.value,
+        labels_file=_LABELS_FILE.value,
+        min_label_count=_MIN_LABEL_COUNT.value,
+        exclude_labels=tuple(_EXCLUDE_LABELS.value),
+        on_duplicate=_ON_DUPLICATE.value,
+        split_ratios=splits.parse_ratios(_SPLITS.value),
+        split_seed=_SPLIT_SEED.value,
+        list_images=_LIST_IMAGES.value,
+        num_shards=_NUM_SHARDS.value,
+        max_shard_size_mb=_MAX_SHARD_SIZE_MB.value,
+        max_rejects=_MAX_REJECTS.value,
+        overwrite=_OVERWRITE.value,
+        runner=_RUNNER.value,
+        beam_args=tuple(args),
+        threads_per_worker=_THREADS.value,
+    )
+    from tfr import conversion  # imports Beam
+
+    result = conversion.convert(config)
+    print(json.dumps(dataclasses.asdict(result), indent=1) if _JSON.value else conversion.summary(result))
+
+
+def _read_options() -> ReadOptions:
+    return ReadOptions(
+        id_column=_ID_COLUMN.value,
+        image_column=_IMAGE_COLUMN.value,
+        image_template=_IMAGE_TEMPLATE.value,
+        label_columns=tuple(_LABEL_COLUMNS.value),
+        label_encoding=_LABEL_ENCODING.value,
+        label_delimiter=_LABEL_DELIMITER.value,
+        split_column=_SPLIT_COLUMN.value,
+        group_column=_GROUP_COLUMN.value,
+        keep_columns=tuple(_KEEP_COLUMNS.value),
+        delimiter=_DELIMITER.value,
+        encoding=_ENCODING.value,
+    )
