@@ -15,6 +15,8 @@ REASONS = (
     "decode_error",
 )  # fmt: skip
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF", "HEIF", "PPM")
+Image.init()  # registers all of Pillow's formats, so that naming one that is not there is no error
+_OPENABLE = tuple(name for name in _FORMATS if name in Image.OPEN)
 _THUMBNAIL_SIDE = 16  # pixels; enough for a 9 x 8 fingerprint, and lets libjpeg skip most of the inverse DCT
 
 
@@ -127,7 +129,7 @@ def _normalize(data: bytes, options: ImageOptions) -> PreparedImage:
 def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
     """Decodes with Pillow; uint8 (height, width, 3), upright, reduced to the image size."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_OPENABLE) as image:
             _check_size(image.width, image.height, options)
             if options.image_size is not None:
                 image.draft("RGB", (2 * options.image_size, 2 * options.image_size))  # decodes JPEG at a lower scale

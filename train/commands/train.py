@@ -1,0 +1,117 @@
+"""Trains a tagger on a dataset and writes a run directory.
+
+Usage:
+  tfr train --dataset=data/posters/1.0.0 --run_dir=runs/posters
+  tfr train --dataset=data/posters --run_dir=runs/deep --finetune_epochs=5 --finetune_learning_rate=3e-5
+
+A head is trained on the embeddings of a frozen backbone; --finetune_epochs then trains all layers on images. Batches
+are split over all GPUs; --num_virtual_devices=2 tries that on a CPU.
+"""
+
+import json
+
+from tfr.flag_groups import CommandFlags
+
+from .. import backbones
+from ..config import AUGMENTATIONS, RESIZE_MODES, STRATEGIES, DataConfig, ModelConfig, TrainConfig
+
+FLAGS = CommandFlags()
+
+_data = FLAGS.group("Data")
+_DATASET = _data.string("dataset", None, "Dataset directory, or the name of a TFDS dataset.", required=True)
+_DATA_DIR = _data.string("data_dir", None, "Root of dataset directories, for a TFDS name.")
+_TRAIN_SPLIT = _data.string("train_split", "train", "Split to train on; slices such as train[:80%] work.")
+_VALIDATION_SPLIT = _data.string("validation_split", "validation", "Split that decides which weights are kept.")
+_BATCH_SIZE = _data.integer("batch_size", 64, "Global batch size: examples per step over all replicas.", lower=1)
+_RESIZE = _data.enum("resize", "squash", RESIZE_MODES, "How images become square.")
+_AUGMENT = _data.enum("augment", "flip", AUGMENTATIONS, "Augmentation in the fine-tuning phase.")
+
+_model = FLAGS.group("Model")
+_BACKBONE = _model.string(
+    "backbone",
+    None,
+    f"One of {', '.join(backbones.BACKBONES)}. Default: efficientnet_lite0 if its weights are installed, else "
+    "mobilenet_v2.",
+)
+_WEIGHTS = _model.string("weights", "imagenet", "'imagenet', 'none' for random ones, or a weights file.")
+_IMAGE_SIZE = _model.integer("image_size", None, "Side of the input in pixels. Default: the backbone's own.", lower=16)
+_HIDDEN_UNITS = _model.list("hidden_units", ["512"], "Sizes of the head's hidden layers; empty for a linear head.")
+_DROPOUT = _model.float("dropout", 0.7, "Share of the inputs of the head's layers dropped in training.", lower=0.0)
+
+_training = FLAGS.group("Training")
+_EPOCHS = _training.integer("epochs", 60, "Epochs of the head phase, at most.", lower=1)
+_LEARNING_RATE = _training.float("learning_rate", 1e-3, "Learning rate of the head phase, at its start.", lower=0.0)
+_WEIGHT_DECAY = _training.float("weight_decay", 0.1, "Decoupled weight decay (AdamW).", lower=0.0)
+_FINETUNE_EPOCHS = _training.integer("finetune_epochs", 0, "Epochs of the fine-tuning phase, at most.", lower=0)
+_FINETUNE_RATE = _training.float("finetune_learning_rate", 1e-4, "Learning rate of the fine-tuning phase.", lower=0.0)
+_PATIENCE = _training.integer("patience", 20, "Epochs without a better --monitor before a phase ends.", lower=1)
+_MONITOR = _training.enum(
+    "monitor",
+    "val_macro_map",
+    ["val_macro_map", "val_micro_map", "val_macro_roc_auc", "val_loss"],
+    "What decides which epoch's weights are kept.",
+)
+_SEED = _training.integer("seed", 0, "Fixes initial weights, order, augmentation and dropout.", lower=0)
+_STRATEGY = _training.enum("strategy", "auto", STRATEGIES, "Distribution; auto is MirroredStrategy on all GPUs.")
+_VIRTUAL = _training.integer("num_virtual_devices", None, "Make that many logical CPU devices, to try replicas.", 1)
+
+_output = FLAGS.group("Output")
+_RUN_DIR = _output.string("run_dir", None, "Directory that the run writes.", required=True)
+_OVERWRITE = _output.bool("overwrite", False, "Replace a finished run that is there already.")
+_JSON = _output.bool("json", False, "Print the result as JSON.")
+
+
+def main(args: list[str]) -> None:
+    """Builds the config, trains, and says how good it became."""
+    from tfr.errors import UsageError
+
+    if args:
+        raise UsageError(f"tfr train takes flags only. Received: {args}")
+    config = TrainConfig(
+        run_dir=_RUN_DIR.value,
+        data=DataConfig(
+            dataset=_DATASET.value,
+            data_dir=_DATA_DIR.value,
+            train_split=_TRAIN_SPLIT.value,
+            validation_split=_VALIDATION_SPLIT.value,
+            batch_size=_BATCH_SIZE.value,
+            resize=_RESIZE.value,
+            augment=_AUGMENT.value,
+        ),
+        model=ModelConfig(
+            backbone=_BACKBONE.value,
+            weights=_WEIGHTS.value,
+            image_size=_IMAGE_SIZE.value,
+            hidden_units=_units(_HIDDEN_UNITS.value),
+            dropout=_DROPOUT.value,
+        ),
+        epochs=_EPOCHS.value,
+        learning_rate=_LEARNING_RATE.value,
+        weight_decay=_WEIGHT_DECAY.value,
+        finetune_epochs=_FINETUNE_EPOCHS.value,
+        finetune_learning_rate=_FINETUNE_RATE.value,
+        patience=_PATIENCE.value,
+        monitor=_MONITOR.value,
+        seed=_SEED.value,
+        strategy=_STRATEGY.value,
+        num_virtual_devices=_VIRTUAL.value,
+        overwrite=_OVERWRITE.value,
+    )
+    backbones.get_backbone(config.model.backbone or backbones.default_backbone())  # before TensorFlow is imported
+    import dataclasses
+
+    from .. import training
+
+    result = training.train(config)
+    if _JSON.value:
+        print(json.dumps(dataclasses.asdict(result), indent=1))
+        return
+    print(training.summary(result))
+
+
+def _units(values: list[str]) -> tuple[int, ...]:
+    from tfr.errors import UsageError
+
+    if not all(value.isdigit() and int(value) for value in values if value):
+        raise UsageError(f"--hidden_units must be positive integers such as 512,256. Received: {','.join(values)}")
+    return tuple(int(value) for value in values if value)

@@ -1,0 +1,103 @@
+"""What a training run does, as frozen objects; importing this imports no TensorFlow."""
+
+import dataclasses
+
+from tfr.errors import UsageError
+
+RESIZE_MODES = ("squash", "crop", "pad")
+STRATEGIES = ("auto", "mirrored", "none")
+AUGMENTATIONS = ("none", "flip")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which examples, and how they become batches.
+
+    Attributes:
+      dataset: a dataset directory, or a TFDS name such as 'beans' or 'posters:1.0.0'.
+      data_dir: root of dataset directories, for a TFDS name.
+      train_split, validation_split: splits in TFDS's words; slices such as 'train[:80%]' work.
+      batch_size: the global batch size: examples per step over all replicas.
+      resize: how an image of another shape becomes square: 'squash' ignores its aspect ratio and keeps all of it,
+        'crop' takes the centre, 'pad' adds black borders.
+      augment: 'none', or 'flip' for random horizontal flips.
+    """
+
+    dataset: str
+    data_dir: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    batch_size: int = 64
+    resize: str = "squash"
+    augment: str = "flip"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+      backbone: a key of BACKBONES; None: efficientnet_lite0 if its weights are installed, else mobilenet_v2.
+      weights: 'imagenet', 'none' for random ones, or a file.
+      image_size: side of the square input in pixels; None: the backbone's own.
+      hidden_units: sizes of the head's hidden layers; empty for a linear head.
+      dropout: share of the head's inputs (and hidden units) dropped in training.
+    """
+
+    backbone: str | None = None
+    weights: str = "imagenet"
+    image_size: int | None = None
+    hidden_units: tuple[int, ...] = ()
+    dropout: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run: a head on a frozen backbone, then optionally all of it.
+
+    Attributes:
+      run_dir: the directory that the run writes.
+      data, model: see there.
+      epochs: epochs of the head phase, at most; it stops when `monitor` has not risen for `patience` epochs.
+      learning_rate: of the head phase, at its start.
+      weight_decay: of AdamW, on the head's kernels.
+      finetune_epochs: epochs of the fine-tuning phase; 0 for none.
+      finetune_learning_rate: its learning rate.
+      patience: epochs without a better `monitor` before a phase ends.
+      monitor: validation metric that decides which epoch's weights are kept.
+      seed: fixes initial weights, shuffling and dropout.
+      strategy: 'auto' (all GPUs if there are several, else one device), 'mirrored', or 'none'.
+      num_virtual_devices: logical CPU devices to make, to try several replicas without GPUs.
+      overwrite: whether to replace a finished run in `run_dir`.
+    """
+
+    run_dir: str
+    data: DataConfig
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    epochs: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    finetune_epochs: int = 0
+    finetune_learning_rate: float = 1e-4
+    patience: int = 15
+    monitor: str = "val_macro_map"
+    seed: int = 0
+    strategy: str = "auto"
+    num_virtual_devices: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks values and combinations before anything is read."""
+        _one_of("--resize", self.data.resize, RESIZE_MODES)
+        _one_of("--augment", self.data.augment, AUGMENTATIONS)
+        _one_of("--strategy", self.strategy, STRATEGIES)
+        for flag, value in (("batch_size", self.data.batch_size), ("epochs", self.epochs)):
+            if value < 1:
+                raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
+        if not 0 <= self.model.dropout < 1:
+            raise UsageError(f"--dropout must be at least 0 and below 1. Received: --dropout={self.model.dropout}")
+
+
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{flag} must be one of {', '.join(allowed)}. Received: {flag}={value}")

@@ -1,0 +1,148 @@
+"""The run directory: what a training run leaves, and all that later steps need to know of it."""
+
+import csv
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from tfr.errors import RunDirError, UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL_FILE = "model.keras"  # pixels to probabilities
+LABELS_FILE = "labels.txt"  # a label name a line, in the order of the model's outputs
+THRESHOLDS_FILE = "thresholds.json"  # {"global": t}: from which probability on a tag is shown
+CONFIG_FILE = "config.json"  # the TrainConfig, what it was resolved to, and the dataset
+HISTORY_FILE = "history.csv"  # a row an epoch
+METRICS_FILE = "metrics.json"  # split to metrics
+RESULTS_FILE = "results.csv"  # a row an evaluation, columns a label
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+      path: the run directory.
+      labels: label names in the order of the model's outputs.
+      threshold: probability from which on a tag is shown.
+      config: what config.json holds.
+    """
+
+    path: str
+    labels: list[str]
+    threshold: float
+    config: dict[str, Any]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of labels, or exactly one."""
+        return self.config["resolved"]["label_mode"] == "multi"
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's square input in pixels."""
+        return self.config["resolved"]["image_size"]
+
+    @property
+    def resize(self) -> str:
+        """How images become square; see DataConfig."""
+        return self.config["data"]["resize"]
+
+    def load_model(self) -> "keras.Model":
+        """The model: float32 (n, image_size, image_size, 3) pixels of 0 to 255 to (n, num_labels) probabilities."""
+        import keras
+
+        path = os.path.join(self.path, MODEL_FILE)
+        try:
+            return keras.models.load_model(path, compile=False)
+        except Exception as err:  # Keras raises many kinds on a damaged file
+            raise RunDirError(f"{path} cannot be loaded: {type(err).__name__}: {err}. Train again.") from err
+
+
+def create(path: str, overwrite: bool) -> None:
+    """Makes a run directory.
+
+    Raises:
+      UsageError: there is a finished run, or something that is no run, in it.
+    """
+    if os.path.isfile(path):
+        raise UsageError(f"--run_dir={path} is a file; give a folder.")
+    os.makedirs(path, exist_ok=True)
+    entries = set(os.listdir(path))
+    if MODEL_FILE in entries and not overwrite:
+        raise UsageError(f"{path} holds a finished run. Give another --run_dir, or --overwrite to replace it.")
+    if entries and not entries & {MODEL_FILE, CONFIG_FILE, HISTORY_FILE, "tensorboard"}:
+        raise UsageError(f"{path} holds files that are no run's, such as {min(entries)}. Give another --run_dir.")
+
+
+def load(path: str) -> Run:
+    """Opens a finished run.
+
+    Raises:
+      RunDirError: it is not one; says what is missing.
+    """
+    if not os.path.isdir(path):
+        raise RunDirError(f"No run directory at {path}: there is no such folder.")
+    missing = [name for name in (MODEL_FILE, LABELS_FILE, CONFIG_FILE) if not os.path.exists(os.path.join(path, name))]
+    if missing:
+        raise RunDirError(f"{path} is not a finished run: it has no {', '.join(missing)}. `tfr train` makes one.")
+    with open(os.path.join(path, LABELS_FILE), encoding="utf-8") as file:
+        labels = file.read().splitlines()
+    thresholds = _read_json(path, THRESHOLDS_FILE)
+    return Run(path=path, labels=labels, threshold=thresholds.get("global", 0.5), config=_read_json(path, CONFIG_FILE))
+
+
+def _read_json(path: str, name: str) -> dict[str, Any]:
+    full = os.path.join(path, name)
+    if not os.path.exists(full):
+        return {}
+    try:
+        with open(full, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as err:
+        raise RunDirError(f"{full} is not valid JSON: {err}. Train again.") from err
+
+
+def write_text(path: str, name: str, text: str) -> None:
+    """Writes a file of the run directory; it appears under its name when it is complete."""
+    full = os.path.join(path, name)
+    temporary = f"{full}.tmp-{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(temporary, full)
+
+
+def write_json(path: str, name: str, value: Any) -> None:
+    """Writes a JSON file of the run directory."""
+    write_text(path, name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def update_metrics(path: str, split: str, metrics: dict[str, Any]) -> None:
+    """Puts a split's metrics into metrics.json, the other splits' kept."""
+    write_json(path, METRICS_FILE, {**_read_json(path, METRICS_FILE), split: metrics})
+
+
+def append_results(path: str, row: dict[str, Any]) -> None:
+    """Appends a row to a CSV file of results; columns that are new are added, for all rows.
+
+    Raises:
+      RunDirError: the file is there and is no CSV file with a header.
+    """
+    rows: list[dict[str, Any]] = []
+    columns: list[str] = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or [])
+        if "run" not in columns:
+            raise RunDirError(f"{path} is not a results file: it has no column 'run'. Give another --results.")
+    columns += [name for name in row if name not in columns]
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    os.replace(temporary, path)
