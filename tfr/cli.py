@@ -4,6 +4,7 @@ A command is a module with a docstring (its help), FLAGS (a CommandFlags) and ma
 the command is called, and imports what is heavy when main runs, so that help is fast.
 """
 
+import contextlib
 import difflib
 import importlib
 import logging
@@ -22,6 +23,7 @@ from tfr.errors import TfrError
 COMMANDS = {
     "demo": ("tfr.train.commands.demo", "The whole way on a small image set that it draws: start here"),
     "convert": ("tfr.commands.convert", "Annotations and images to a dataset directory of TFRecords"),
+    "formats": ("tfr.commands.formats", "The annotation formats that convert reads, with an example of each"),
     "inspect": ("tfr.commands.inspect", "Show a dataset directory: splits, labels, shards, sample images"),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
@@ -59,6 +61,8 @@ def main(argv: Sequence[str]) -> int:
         return _fail(f"{_one_line(err)}. See `tfr {name} --help`.", 2)
     verbosity = module.FLAGS.chosen_verbosity()
     _set_up_logging(verbosity)
+    if module.__name__.startswith("tfr.train.") and verbosity == 0:
+        _import_tensorflow_quietly()
     return _run(module, args, verbosity)
 
 
@@ -122,6 +126,21 @@ def _set_up_logging(verbosity: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", {0: "3", 1: "1"}.get(verbosity, "0"))
     if verbosity == 0:
         warnings.simplefilter("ignore")
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow with standard error turned off: it logs from C++ before its own level can be set."""
+    sys.stderr.flush()
+    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        with contextlib.suppress(ImportError):  # the command itself will say that it is missing
+            importlib.import_module("tensorflow")
+            importlib.import_module("keras")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,16 @@ def bar(total: int | None, description: str, unit: str) -> tqdm:
     )
 
 
+def write(shown: tqdm, line: str) -> None:
+    """Prints a line to standard error without breaking the bar."""
+    if shown.disable:
+        return
+    if sys.stderr.isatty():
+        shown.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
 def count(items: Iterable[T], description: str, unit: str) -> Iterator[T]:
     """Passes items on; shows how many came if that takes longer than a few seconds."""
     with tqdm(

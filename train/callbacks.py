@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,11 +59,11 @@ class Progress(keras.callbacks.Callback):
         """Says how the epoch went, if it is the best so far."""
         logs = logs or {}
         value = logs.get(self._monitor, -math.inf)
-        self._bar.set_postfix_str(f"loss {logs.get('loss', math.nan):.4f}, {self._monitor} {value:.4f}")
+        self._bar.set_postfix_str(f"loss {logs.get('loss', math.nan):.4f}, {self._monitor} {value:.4f}", refresh=False)
         if value > self._best:
             self._best = value
             shown = ", ".join(f"{key} {number:.4f}" for key, number in logs.items() if key != "learning_rate")
-            self._bar.write(f"{self._phase} epoch {epoch + 1}/{self.params['epochs']}: {shown}", file=sys.stderr)
+            progress.write(self._bar, f"{self._phase} epoch {epoch + 1}/{self.params['epochs']}: {shown}")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Closes the bar."""
