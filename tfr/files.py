@@ -27,6 +27,9 @@ IMAGE_EXTENSIONS = frozenset(
 )
 
 
+RECORD_SCHEME = "tfrecord://"  # images inside TFRecord files, see tfr.record_images
+
+
 class ListedFile(NamedTuple):
     """A file below a listed folder: its path relative to the folder, with '/' between parts, and its size."""
 
@@ -68,8 +71,17 @@ def open_text(path: str, encoding: str = "utf-8") -> IO[str]:
     return epath.Path(path).open("r", encoding=encoding)
 
 
+def open_binary(path: str) -> IO[bytes]:
+    """Opens a file or URI for reading bytes."""
+    return open(path, "rb") if is_local(path) else epath.Path(path).open("rb")
+
+
 def read_bytes(path: str) -> bytes:
-    """The whole content of a file; FileNotFoundError where there is none."""
+    """The whole content of a file, or of an image inside a TFRecord; FileNotFoundError where there is none."""
+    if path.startswith(RECORD_SCHEME):
+        from tfr import record_images
+
+        return record_images.read_image(path)
     if is_local(path):
         with open(path, "rb") as file:
             return file.read()
@@ -116,6 +128,16 @@ def write_text(path: str, text: str) -> None:
     """Writes a small text file in UTF-8, atomically."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def list_names(folder: str) -> list[str]:
+    """Names of what lies right in a folder, sorted, folders with '/' at the end, hidden ones left out."""
+    if is_local(folder):
+        with os.scandir(folder) as entries:
+            names = [entry.name + "/" * entry.is_dir() for entry in entries]
+    else:
+        names = [path.name + "/" * path.is_dir() for path in epath.Path(folder).iterdir()]
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def list_images(folder: str) -> Iterator[ListedFile]:

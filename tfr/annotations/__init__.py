@@ -1,6 +1,6 @@
 """Annotation rows from annotation files: `read(path)` yields one `Annotation` per row, whatever the format."""
 
-from tfr.annotations.base import Annotation, Event, LabelSet, ReadOptions, RejectedRow, Source
+from tfr.annotations.base import Annotation, Event, LabelSet, Note, ReadOptions, RejectedRow, Source
 from tfr.annotations.formats import FORMATS, Format, detect_format, read
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Event",
     "Format",
     "LabelSet",
+    "Note",
     "ReadOptions",
     "RejectedRow",
     "Source",

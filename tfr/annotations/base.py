@@ -4,6 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tfr.errors import UsageError
+
+LABEL_ENCODINGS = ("auto", "one_hot", "list", "text")
+EMPTY_LABELS = ("unknown", "none")
+MIRFLICKR_LABELS = ("potential", "all", "salient", "tags")
+
 
 class Source(NamedTuple):
     """Where a row was read: the file, and its 1-based line, or its place in a list or folder."""
@@ -22,12 +28,15 @@ class Annotation:
     Attributes:
       id: unique and stable within a dataset, never an absolute path; e.g. 'tt0086425' or 'cats/im1.jpg'.
       image: the image's path relative to the image folder, with or without its extension, or a URI.
-      labels: names of the labels that are present. Labels in neither tuple are absent.
+      labels: names of the labels that are present.
       unknown: names of the labels of which nothing is known; masked out of loss and metrics later.
       split: the split that the source puts the row in; None leaves it to the conversion.
       group: rows of one group never end in two splits; None: the row stands alone.
       columns: further columns to carry into the record, as text.
       source: file and row, for messages.
+      absent: names of the labels that are verified to be absent. None: every label that is neither present nor
+        unknown is absent. A tuple: every label that is in none of the three is unknown, so that an empty one on a
+        row without labels says that nothing is known of the image.
     """
 
     id: str
@@ -38,6 +47,7 @@ class Annotation:
     split: str | None = None
     group: str | None = None
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    absent: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +67,14 @@ class LabelSet:
     names: tuple[str, ...]
 
 
-Event = Annotation | RejectedRow | LabelSet  # what readers yield
+@dataclasses.dataclass(frozen=True, slots=True)
+class Note:
+    """A fact about the file that a person should know, in one sentence; readers may yield it anywhere."""
+
+    text: str
+
+
+Event = Annotation | RejectedRow | LabelSet | Note  # what readers yield
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +96,20 @@ class ReadOptions:
       keep_columns: columns carried into the record as text.
       delimiter: the CSV field delimiter; default: by the header line.
       encoding: text encoding; 'utf-8-sig' reads UTF-8 with or without a byte order mark.
+      where: condition on the columns, e.g. "type == 'product'"; rows that do not meet it are left out. See
+        tfr.annotations.where.
+      empty_labels: what an empty label cell (or null, NaN, a row without labels) says: 'unknown', that nothing is
+        known of the image, or 'none', that no label applies. An empty list, `[]`, always says 'none'.
+      classes_file: file that names the classes: Open Images' class descriptions, or the pickled class table.
+      min_confidence: Open Images: rows of at least this confidence count as present; lower ones above 0 as unknown.
+      mirflickr_labels: 'potential' (24 labels), 'all' (these and 14 salient ones, named as their files), 'salient'
+        (14; potential but not salient is unknown), or 'tags' (what the photographers wrote).
+      filename_template: how file names are made, e.g. '{label}_{}.jpg'; fields are label, split, group, id, and {}
+        for anything.
+      strip_prefix: text to remove from the front of image paths, e.g. 'https://host/photos/'.
+      split_from_folder: whether the first folder of an image's path names its split where nothing else does.
+      ignore_splits: whether to forget the splits that the source names, so that rows are split anew.
+      allow_outside: whether images may lie outside the image folder: absolute paths, '..' and other URIs.
     """
 
     images: str | None = None
@@ -93,3 +124,30 @@ class ReadOptions:
     keep_columns: tuple[str, ...] = ()
     delimiter: str | None = None
     encoding: str = "utf-8-sig"
+    where: str | None = None
+    empty_labels: str = "unknown"
+    classes_file: str | None = None
+    min_confidence: float = 1.0
+    mirflickr_labels: str = "potential"
+    filename_template: str | None = None
+    strip_prefix: str | None = None
+    split_from_folder: bool = False
+    ignore_splits: bool = False
+    allow_outside: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the values that can be checked without the file."""
+        _one_of("label_encoding", self.label_encoding, LABEL_ENCODINGS)
+        _one_of("empty_labels", self.empty_labels, EMPTY_LABELS)
+        _one_of("mirflickr_labels", self.mirflickr_labels, MIRFLICKR_LABELS)
+        if not 0 < self.min_confidence <= 1:
+            raise UsageError(f"--min_confidence must be above 0 and at most 1. Received: {self.min_confidence}")
+        if self.where is not None:
+            from tfr.annotations import where  # it needs this module's errors only, but is rarely needed
+
+            where.check(self.where)
+
+
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"--{flag} must be one of {', '.join(allowed)}. Received: --{flag}={value}")

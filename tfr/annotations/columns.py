@@ -1,11 +1,14 @@
 """Rows of named columns (CSV lines, JSON objects, DataFrame rows) to annotations: the part that formats share."""
 
+import collections
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tfr.annotations import cells
-from tfr.annotations.base import Annotation, ReadOptions, RejectedRow, Source
+from tfr.annotations.base import Annotation, Event, LabelSet, Note, ReadOptions, RejectedRow, Source
+from tfr.annotations.where import compile_where
 from tfr.errors import AnnotationError
 
 # The names by which columns are found when no flag names them, compared in lower case, in this order.
@@ -18,89 +21,151 @@ _LABEL_NAMES = (
     "labels", "label", "tags", "tag", "annotation", "annotations", "classes", "class", "genres", "genre",
     "categories", "category", "keywords",
 )  # fmt: skip
+_ROWS_TO_JUDGE = 50  # rows that are looked at before deciding what label cells hold
+_NO_COLUMNS: dict[str, str] = {}
+
+RowOrReject = tuple[Source, Sequence[Any]] | RejectedRow
 
 
-def _listed(names: Sequence[str], limit: int = 40) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
-    return ", ".join(repr(name) for name in names[:limit]) + more
+def read_rows(
+    names: Sequence[str],
+    rows: Iterable[RowOrReject],
+    options: ReadOptions,
+    file: str,
+    *,
+    image_prefix: str = "",
+    split: str | None = None,
+) -> Iterator[Event]:
+    """Yields the annotations of a table's rows.
+
+    Args:
+      names: the column names, in order.
+      rows: (source, values in the order of the names), or a RejectedRow in the place of a row, which is passed on.
+      options: which columns to use; see ReadOptions.
+      file: the file's name, for messages.
+      image_prefix: what to put before every image path, e.g. 'train/'.
+      split: the split of rows whose split column says nothing.
+
+    Raises:
+      AnnotationError: a column that is named is not there, or one that is needed cannot be guessed.
+    """
+    rows = iter(rows)
+    head = list(itertools.islice(rows, _ROWS_TO_JUDGE))
+    parser = RowParser(names, options, file, [row[1] for row in head if not isinstance(row, RejectedRow)])
+    keep = compile_where(options.where, parser.names, file) if options.where else None
+    left_out = 0
+    for row in itertools.chain(head, rows):
+        if type(row) is RejectedRow:
+            yield row
+            continue
+        source, values = row  # type: ignore[misc]
+        if keep is not None and not keep(values):
+            left_out += 1
+            continue
+        event = parser.parse(values, source)
+        if (image_prefix or split) and type(event) is Annotation:
+            event = _placed(event, image_prefix, split)
+        yield event
+    if parser.declared:
+        yield LabelSet(parser.declared)
+    yield from (Note(text) for text in parser.notes())
+    if keep is not None:
+        yield Note(f"{file}: --where left out {left_out} rows")
 
 
-def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    """The first column that has one of the usual names, in any case."""
-    by_lower = {name.lower(): name for name in reversed(names)}
-    return next((by_lower[name] for name in usual if name in by_lower), None)
+def _placed(a: Annotation, prefix: str, split: str | None) -> Annotation:
+    """An annotation whose image lies below a prefix, in a split unless its row says another."""
+    id_ = prefix + a.id if a.id == a.image else a.id
+    return Annotation(
+        id_, prefix + a.image, a.labels, a.source, a.unknown, a.split or split, a.group, a.columns, a.absent
+    )
 
 
 class RowParser:
     """Turns the values of one row into an Annotation; made once a file, from its header and the options."""
 
-    def __init__(self, names: Sequence[str], options: ReadOptions, file: str):
+    def __init__(self, names: Sequence[str], options: ReadOptions, file: str, head: Sequence[Sequence[Any]] = ()):
         """Finds the columns.
 
         Args:
           names: the file's column names, in order.
           options: which columns to use; see ReadOptions.
           file: the file's name, for messages.
+          head: the first rows' values, from which it is decided what label cells hold.
 
         Raises:
           AnnotationError: a column that is named is not there, or one that is needed cannot be guessed.
         """
-        self._names = [name.strip() for name in names]
+        self.names = [name.strip() for name in names]
         self._file = file
-        self._index = {name: i for i, name in reversed(list(enumerate(self._names)))}
-        self._template_values = self._parse_template(options.image_template)
+        self._index = {name: i for i, name in reversed(list(enumerate(self.names)))}
+        self._template = self._parse_template(options.image_template)
         self._image = self._optional(options.image_column, "--image_column")
         self._id = self._optional(options.id_column, "--id_column")
         self._guess_image_and_id()
+        self._key: int = self._id if self._id is not None else self._image or 0
         self._split = self._optional(options.split_column, "--split_column")
         self._group = self._optional(options.group_column, "--group_column")
         self._keep = [(name, self._find(name, "--keep_columns")) for name in options.keep_columns]
         self._label_names = self._find_label_columns(options)
-        self._label_indices = [self._index[name] for name in self._label_names]
-        self._encoding, self._label_delimiter = options.label_encoding, options.label_delimiter
-        self._one_hot = False
-        self._parse_labels: Callable[[Sequence[Any], Source], cells.LabelCells] | None = None
+        self._warn_of_repeats()
+        self._options = options
+        self._one_hot = self._is_one_hot(head)
+        self._parse_labels = self._make_label_parser()
+        self._num_empty = 0
+        self._hint = self._delimiter_hint(head)
 
     @property
     def declared(self) -> tuple[str, ...]:
-        """The labels of one-hot columns, known from the header; empty for other encodings and before any row."""
+        """The labels of one-hot columns, known from the header; empty for other encodings."""
         return tuple(self._label_names) if self._one_hot else ()
 
+    def notes(self) -> Iterator[str]:
+        """What a person should know of the rows that were parsed."""
+        if self._hint:
+            yield self._hint
+        if self._num_empty:
+            says = {"unknown": "taken as unknown labels", "none": "taken as no labels"}[self._options.empty_labels]
+            other = {"unknown": "none", "none": "unknown"}[self._options.empty_labels]
+            yield f"{self._file}: {self._num_empty} rows have empty label cells, {says} (or --empty_labels={other})"
+
     def parse(self, values: Sequence[Any], source: Source) -> Annotation | RejectedRow:
-        """Makes one annotation.
+        """Makes one annotation, or says why the row cannot become one.
 
         Args:
           values: the row's cells in the order of the header: str, or what JSON gives.
           source: where the row stands.
-
-        Raises:
-          AnnotationError: a label cell is not what the label encoding says.
         """
-        image = cells.text(values[self._image]) if self._image is not None else ""
-        id_ = cells.text(values[self._id]) if self._id is not None else image
+        id_ = cells.text(values[self._key])
         if not id_:
-            missing = self._names[self._id if self._id is not None else self._image or 0]
-            return RejectedRow(source, "no_id", f"column {missing!r} is empty")
-        if self._template_values:
-            image = "".join(part if i is None else cells.text(values[i]) for part, i in self._template_values)
-        if self._parse_labels is None:
-            self._parse_labels = self._choose_label_parser(values)
-        labels, unknown = self._parse_labels(values, source)
+            return RejectedRow(source, "no_id", f"column {self.names[self._key]!r} is empty")
+        image = cells.text(values[self._image]) if self._image is not None else id_
+        if self._template:
+            image = "".join(part if i is None else cells.text(values[i]) for part, i in self._template)
+        try:
+            labels, unknown, absent = self._parse_labels(values)
+        except ValueError as err:
+            return RejectedRow(source, "bad_label", str(err), id_)
+        if not labels and absent is not None:
+            self._num_empty += 1
         return Annotation(
             id_,
             image or id_,
             labels,
             source,
             unknown,
-            (cells.text(values[self._split]) or None) if self._split is not None else None,
-            (cells.text(values[self._group]) or None) if self._group is not None else None,
-            {name: cells.text(values[i]) for name, i in self._keep} if self._keep else {},
+            None if self._split is None else cells.text(values[self._split]) or None,
+            None if self._group is None else cells.text(values[self._group]) or None,
+            {name: cells.text(values[i]) for name, i in self._keep} if self._keep else _NO_COLUMNS,
+            absent,
         )
+
+    # Finding columns
 
     def _find(self, name: str, flag: str) -> int:
         if name not in self._index:
             raise AnnotationError(
-                f"{self._file}: no column {name!r} (from {flag}). The columns are: {_listed(self._names)}."
+                f"{self._file}: no column {name!r} (from {flag}). The columns are: {listed(self.names)}."
             )
         return self._index[name]
 
@@ -117,22 +182,22 @@ class RowParser:
 
     def _guess_image_and_id(self) -> None:
         if self._image is None and self._id is None:
-            image, id_ = _usual(self._names, _IMAGE_NAMES), _usual(self._names, _ID_NAMES)
+            image, id_ = _usual(self.names, _IMAGE_NAMES), _usual(self.names, _ID_NAMES)
             if image is None and id_ is None:
                 raise AnnotationError(
                     f"{self._file}: which column names the image? None of the usual names is there. Say it with "
-                    f"--image_column or --id_column. The columns are: {_listed(self._names)}."
+                    f"--image_column or --id_column. The columns are: {listed(self.names)}."
                 )
             # With a column of paths the path itself is the id: a column called 'id' may number annotations.
             self._image, self._id = (self._optional(image, ""), None) if image else (None, self._optional(id_, ""))
 
     def _find_label_columns(self, options: ReadOptions) -> list[str]:
         if not options.label_columns:
-            usual = _usual(self._names, _LABEL_NAMES)
+            usual = _usual(self.names, _LABEL_NAMES)
             if usual is None:
                 raise AnnotationError(
                     f"{self._file}: which columns hold the labels? Say it with --label_columns (a range is "
-                    f"'First:Last'). The columns are: {_listed(self._names)}."
+                    f"'First:Last'). The columns are: {listed(self.names)}."
                 )
             return [usual]
         return [name for entry in options.label_columns for name in self._expand(entry)]
@@ -140,26 +205,67 @@ class RowParser:
     def _expand(self, entry: str) -> list[str]:
         first, colon, last = entry.partition(":")
         if entry in self._index or not colon:
-            return [self._names[self._find(entry, "--label_columns")]]
+            return [self.names[self._find(entry, "--label_columns")]]
         start, end = self._find(first, "--label_columns"), self._find(last, "--label_columns")
         if start > end:
             raise AnnotationError(f"{self._file}: --label_columns={entry}: {first!r} stands after {last!r}.")
-        return self._names[start : end + 1]
+        return self.names[start : end + 1]
 
-    def _choose_label_parser(self, values: Sequence[Any]) -> Callable[[Sequence[Any], Source], cells.LabelCells]:
-        """Decides on the first row what the label columns hold; later rows must agree or are an error."""
-        indices, names = self._label_indices, self._label_names
-        encoding = self._encoding
-        if encoding == "auto":
-            first = [values[i] for i in indices]
-            binary = all(cells.is_binary(value) for value in first)
-            encoding = "one_hot" if len(first) > 1 and binary else "text"
-        self._one_hot = encoding == "one_hot"
+    def _warn_of_repeats(self) -> None:
+        used = {self.names[i] for i in (self._image, self._id, self._split, self._group) if i is not None}
+        counts = collections.Counter(self.names)
+        repeats = sorted(name for name in used | set(self._label_names) if counts[name] > 1)
+        if repeats:
+            raise AnnotationError(
+                f"{self._file}: the header has several columns called {listed(repeats)}. Rename them."
+            )
+
+    # Deciding what label cells hold
+
+    def _is_one_hot(self, head: Sequence[Sequence[Any]]) -> bool:
+        """Whether the label columns are 0/1 flags: as said, or all of several columns in all of the first rows."""
+        if self._options.label_encoding != "auto":
+            return self._options.label_encoding == "one_hot"
+        values = [row[self._index[name]] for row in head for name in self._label_names]
+        return (
+            len(self._label_names) > 1
+            and all(cells.is_flag(value) or cells.is_unknown_flag(value) for value in values)
+            and any(map(cells.is_flag, values))
+        )
+
+    def _make_label_parser(self) -> cells.LabelParser:
+        indices, options = [self._index[name] for name in self._label_names], self._options
         if self._one_hot:
-            return cells.one_hot_parser(indices, names, self._file)
-        return cells.text_parser(indices, names, self._label_delimiter, require_list=encoding == "list")
+            return cells.one_hot_parser(indices, self._label_names)
+        return cells.text_parser(
+            indices,
+            delimiter=(options.label_delimiter or "").strip() or options.label_delimiter,
+            encoding=options.label_encoding,
+            empty=cells.NOTHING_KNOWN if options.empty_labels == "unknown" else cells.NO_LABELS,
+        )
+
+    def _delimiter_hint(self, head: Sequence[Sequence[Any]]) -> str:
+        """A sentence where cells of one label column look like several labels, and no delimiter is given."""
+        if self._one_hot or self._options.label_delimiter or self._options.label_encoding == "list":
+            return ""
+        texts = [v for v in (row[self._index[name]] for row in head for name in self._label_names) if type(v) is str]
+        texts = [value for value in texts if not value.strip().startswith("[")]
+        for delimiter in ("|", ";", ","):
+            if sum(delimiter in value for value in texts) * 4 > len(texts):
+                return (
+                    f"{self._file}: label cells such as {next(v for v in texts if delimiter in v)!r} are taken as one "
+                    f"label each; if {delimiter!r} stands between labels say --label_delimiter={delimiter!r}"
+                )
+        return ""
 
 
-def object_values(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
-    """The values of a JSON object in the order of `names`; an absent key is None."""
-    return [row.get(name) for name in names]
+def listed(names: Sequence[str], limit: int = 40) -> str:
+    """Names for a message, shortened where they are many."""
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(repr(name) for name in names[:limit]) + more
+
+
+def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The first column that has one of the usual names, in any case."""
+    by_lower = {name.lower(): name for name in reversed(names)}
+    return next((by_lower[name] for name in usual if name in by_lower), None)

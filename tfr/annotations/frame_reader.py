@@ -1,21 +1,79 @@
-"""A pandas DataFrame as an annotation table, for callers from Python."""
+"""Tables with types: pandas DataFrames, for callers from Python, and Parquet files."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
-from tfr.annotations.base import Event, LabelSet, ReadOptions, Source
-from tfr.annotations.columns import RowParser
+from tfr.annotations.base import Event, Note, ReadOptions, Source
+from tfr.annotations.columns import RowOrReject, read_rows
+from tfr.errors import AnnotationError
+
+_ROWS_AT_ONCE = 10_000
 
 
 def read_frame(frame: pd.DataFrame, options: ReadOptions) -> Iterator[Event]:
-    """Yields the rows of a DataFrame; its columns are used as those of a CSV file, cells may be lists.
+    """Yields the rows of a DataFrame; its columns are used as those of a CSV file, cells may be lists or arrays.
 
     Raises:
-      AnnotationError: a column that is needed is missing, or a label cell cannot be read.
+      AnnotationError: no DataFrame, or a column that is needed is missing.
     """
-    parser = RowParser([str(name) for name in frame.columns], options, "DataFrame")
-    for number, values in enumerate(frame.itertuples(index=False, name=None), 1):
-        yield parser.parse(values, Source("DataFrame", number))
-    if parser.declared:
-        yield LabelSet(parser.declared)
+    if not isinstance(frame, pd.DataFrame):
+        raise AnnotationError(f"Annotations are a path or a pandas DataFrame. Received: {type(frame).__name__}")
+    names = [str(name) for name in frame.columns]
+    used = [name for name in (options.id_column, options.image_column) if name in names]
+    for name in used:
+        if pd.api.types.is_float_dtype(frame[name].dtype):
+            yield Note(
+                f"DataFrame: column {name!r} holds floating-point numbers, so that an id such as 00123 or 1e5 is no "
+                "longer what it was; read the table with dtype=str"
+            )
+    yield from read_rows(names, _frame_rows(frame), options, "DataFrame")
+
+
+def _frame_rows(frame: pd.DataFrame) -> Iterator[RowOrReject]:
+    for start in range(0, len(frame), _ROWS_AT_ONCE):
+        part = frame.iloc[start : start + _ROWS_AT_ONCE]
+        columns = [_plain(part.iloc[:, i]) for i in range(part.shape[1])]
+        for number, values in enumerate(zip(*columns, strict=True), start + 1):
+            yield Source("DataFrame", number), values
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    """A column's cells as Python values; pandas.NA, which refuses to be compared, as None."""
+    return [None if value is pd.NA else value for value in column.tolist()]
+
+
+def read_parquet(
+    path: str, options: ReadOptions, *, image_prefix: str = "", split: str | None = None
+) -> Iterator[Event]:
+    """Yields the rows of a Parquet file, read batch by batch; columns may hold lists.
+
+    Args:
+      path: the file.
+      options: which columns to use.
+      image_prefix, split: see `columns.read_rows`.
+
+    Raises:
+      AnnotationError: not a Parquet file, or a column that is needed is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            # Images that are stored in the table itself are not read: only paths are.
+            wanted = [name for name in names if not pa.types.is_struct(file.schema_arrow.field(name).type)]
+            rows = _parquet_rows(file, wanted, path)
+            yield from read_rows(wanted, rows, options, path, image_prefix=image_prefix, split=split)
+    except pa.ArrowInvalid as err:
+        raise AnnotationError(f"{path}: cannot be read as Parquet: {err}.") from err
+
+
+def _parquet_rows(file: Any, names: list[str], path: str) -> Iterator[RowOrReject]:
+    number = 0
+    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            number += 1
+            yield Source(path, number), values
