@@ -36,11 +36,14 @@ class ConvertConfig:
       image: limits and sizes of images.
       label_mode: 'multi' (any number of labels an image), 'single' (exactly one), or 'auto': single where every row
         has exactly one label.
+      label_map: CSV table `from,to` that renames labels before anything else; an empty `to` drops one.
       labels_file: file with one label a line that fixes the labels and their order.
       min_label_count: labels on fewer images are left out.
       exclude_labels: labels to leave out.
       on_duplicate: what to do with rows of the same id: 'merge' their labels, take the 'first', or 'error'.
       split_ratios: shares of the splits for rows whose source names none.
+      stratify: whether rows whose source names no split are split so that every label keeps its share in every split
+        (iterative stratification), instead of by the hash of their ids. Adding images may then move others.
       split_seed: another number gives another random split.
       list_images: whether to list the image folder before: it finds images by stem, counts images without a row and
         sizes the shards. Without it rows must name files in full and `num_shards` is needed.
@@ -63,11 +66,13 @@ class ConvertConfig:
     read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
     image: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     label_mode: str = "auto"
+    label_map: str | None = None
     labels_file: str | None = None
     min_label_count: int = 1
     exclude_labels: tuple[str, ...] = ()
     on_duplicate: str = "merge"
     split_ratios: splits.SplitRatios = splits.DEFAULT_RATIOS
+    stratify: bool = False
     split_seed: int = 0
     list_images: bool = True
     num_shards: int | None = None

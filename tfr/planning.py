@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tfr import annotations as annotations_lib
 from tfr import features, files, progress, row_store, shards, vocabulary
@@ -71,15 +71,14 @@ def make_plan(config: ConvertConfig, plan_dir: str) -> Plan:
       AnnotationError: the annotations cannot be used; the message says where and why.
       ConversionError: nothing is left to convert.
     """
-    with row_store.RowStore(f"tfr:{config.split_seed}") as store:
+    label_map = vocabulary.read_label_map(config.label_map) if config.label_map else vocabulary.LabelMap()
+    with row_store.RowStore(f"tfr:{config.split_seed}", label_map) as store:
         rows_read = store.add_annotations(progress.count(_read(config), "reading annotations", "rows"))
         duplicate_ids = _resolve_duplicates(store, config.on_duplicate)
-        listed, without_row = _find_images(store, config)
-        schema, dropped, warnings = _choose_labels(store, config)
-        num_hashed = store.assign_splits(config.split_ratios)
-        _check_splits(store, config, num_hashed)
+        listed, without_row, similar = _find_images(store, config)
+        schema, dropped, label_warnings = _choose_labels(store, config)
+        _assign_splits(store, config, schema)
         shard_plans = list(_write_manifests(store, schema, config, plan_dir))
-        warnings += [f"group {group!r} is in several splits: {names}" for group, names in store.spread_groups()[:10]]
         return Plan(
             schema=schema,
             shards=shard_plans,
@@ -89,7 +88,7 @@ def make_plan(config: ConvertConfig, plan_dir: str) -> Plan:
             images_without_row=without_row,
             duplicate_ids=duplicate_ids,
             dropped_labels=dropped,
-            warnings=warnings,
+            warnings=[*store.notes, *similar, *label_warnings],
         )
 
 
@@ -100,34 +99,45 @@ def _read(config: ConvertConfig) -> Iterator[annotations_lib.Event]:
 
 def _resolve_duplicates(store: row_store.RowStore, on_duplicate: str) -> int:
     """Leaves one row an id; the others are listed as rejected, with the row that stands for them."""
-    groups = list(store.duplicate_groups())
-    for (seq, labels, unknown, source), *others in groups:
+    num_ids = store.find_duplicates()
+    for group in store.duplicate_groups():
+        first, *others = group
         if on_duplicate == "error":
+            equal = all(set(other.labels) == set(first.labels) for other in others)
             raise AnnotationError(
-                f"{others[0][3]}: the id stands on row {source.row} already ({len(groups)} such ids in all). Mend "
-                "the file, or say --on_duplicate=merge (union of the labels) or --on_duplicate=first."
+                f"{others[0].source}: the id stands on row {first.source.row} already, with "
+                f"{'the same' if equal else 'other'} labels ({num_ids} such ids in all). Mend the file, or say "
+                "--on_duplicate=merge (union of the labels) or --on_duplicate=first."
             )
         if on_duplicate == "merge":
-            merged = list(dict.fromkeys([*labels, *(label for other in others for label in other[1])]))
-            still_unknown = [
-                u for u in dict.fromkeys([*unknown, *(u for o in others for u in o[2])]) if u not in merged
-            ]
-            store.replace_labels(seq, merged, still_unknown)
+            store.replace_labels(first.seq, *_merged(group))
         verb = "merged into" if on_duplicate == "merge" else "left out in favour of"
-        store.reject_rows([(other[0], "duplicate_id", f"{verb} row {source.row}") for other in others])
-    return len(groups)
+        store.reject_rows([(other.seq, "duplicate_id", f"{verb} row {first.source.row}") for other in others])
+    return num_ids
 
 
-def _find_images(store: row_store.RowStore, config: ConvertConfig) -> tuple[int | None, list[str]]:
-    """Gives each row its image file; returns how many image files there are, and those without a row."""
+def _merged(group: list[row_store.LabelsOfRow]) -> tuple[list[str], list[str], list[str] | None]:
+    """Labels, unknown and absent ones of several rows: present wins over unknown, and unknown over absent."""
+    labels = dict.fromkeys(label for row in group for label in row.labels)
+    unknown = dict.fromkeys(name for row in group for name in row.unknown if name not in labels)
+    absent = [row.absent for row in group if row.absent is not None]
+    if len(absent) < len(group):  # one row knows of every label
+        return list(labels), list(unknown), None
+    all_absent = dict.fromkeys(name for names in absent for name in names if name not in labels and name not in unknown)
+    return list(labels), list(unknown), list(all_absent)
+
+
+def _find_images(store: row_store.RowStore, config: ConvertConfig) -> tuple[int | None, list[str], list[str]]:
+    """Gives each row its image file; returns how many there are, those without a row, and warnings."""
     if not config.list_images:
         store.use_image_names()
-        return None, []
+        return None, [], []
     if not files.is_dir(config.image_dir):
         raise AnnotationError(f"No image folder at {config.image_dir}. Give the right one with --images.")
     listing = progress.count(files.list_files(config.image_dir), "listing images", "files")
     listed = store.add_images(listing)
     store.join_images()
+    similar = store.join_similar_images()
     missing = list(store.rows_without_image())
     store.reject_rows((seq, *_why_no_image(image, stems)) for seq, image, stems in missing)
     without_row = list(store.images_without_row())
@@ -136,7 +146,8 @@ def _find_images(store: row_store.RowStore, config: ConvertConfig) -> tuple[int 
             f"None of the rows has an image: row 1 wants {missing[0][1]!r}, and {config.image_dir} holds {listed} "
             f"images such as {without_row[:3]}. Check --images, --id_column, --image_column and --image_template."
         )
-    return listed, without_row
+    alike = [f"images are found under names that differ by case or accents: {similar}, ..."] if similar else []
+    return listed, without_row, alike
 
 
 def _why_no_image(image: str, stems: list[str]) -> tuple[str, str]:
@@ -150,12 +161,15 @@ def _choose_labels(
 ) -> tuple[features.RecordSchema, dict[str, int], list[str]]:
     """Vocabulary, label mode and schema; rows that do not fit them are rejected."""
     counts: collections.Counter[str] = collections.Counter(dict.fromkeys(store.declared_labels, 0))
-    unknown_counts: collections.Counter[str] = collections.Counter()
+    has_unknown = is_partial = False  # whether any label is not known; and whether that is so beside known ones
     per_row: collections.Counter[int] = collections.Counter()
-    for _, labels, unknown in store.labels():
+    for _, labels, unknown, absent in store.labels():
         counts.update(labels)
-        unknown_counts.update(unknown)
-        per_row[len(labels)] += 1
+        counts.update(dict.fromkeys(absent or (), 0))
+        has_unknown = has_unknown or bool(unknown) or absent is not None
+        is_partial = is_partial or bool(unknown or absent or (labels and absent is not None))
+        if labels or absent is None:  # a row that says nothing does not tell how many labels rows have
+            per_row[len(labels)] += 1
     if not per_row:
         raise ConversionError("The annotations have no usable rows; see the rejected ones above.")
     chosen = vocabulary.build_vocabulary(
@@ -164,8 +178,8 @@ def _choose_labels(
         min_count=config.min_label_count,
         exclude=config.exclude_labels,
     )
-    single = config.label_mode == "single" or (config.label_mode == "auto" and set(per_row) == {1} and len(counts) > 1)
-    has_unknown = any(name in chosen.ids for name in unknown_counts)
+    looks_single = set(per_row) == {1} and len(counts) > 1 and not is_partial
+    single = config.label_mode == "single" or (config.label_mode == "auto" and looks_single)
     if single:
         store.reject_rows(list(_unfit_for_single(store, chosen)))
     schema = features.RecordSchema(chosen.names, not single, has_unknown and not single, config.read.keep_columns)
@@ -174,7 +188,7 @@ def _choose_labels(
 
 
 def _unfit_for_single(store: row_store.RowStore, chosen: vocabulary.Vocabulary) -> Iterable[tuple[int, str, str]]:
-    for seq, labels, _ in store.labels():
+    for seq, labels, _, _ in store.labels():
         kept = chosen.encode(labels)
         if len(kept) != 1:
             reason = "several_labels" if kept else "no_label"
@@ -182,22 +196,48 @@ def _unfit_for_single(store: row_store.RowStore, chosen: vocabulary.Vocabulary) 
 
 
 def _label_warnings(counts: collections.Counter[str], chosen: vocabulary.Vocabulary) -> list[str]:
-    alike = [f"labels that look alike are kept apart: {group}" for group in vocabulary.look_alikes(counts)]
-    unused = sorted({name for name, count in counts.items() if not count} | {n for n in chosen.names if not counts[n]})
-    return alike + ([f"labels on no image: {unused}"] if unused else [])
+    names = counts.keys() | set(chosen.names)
+    found = [f"labels that look alike are kept apart: {group}" for group in vocabulary.look_alikes(names)]
+    unused = sorted(name for name in names if not counts[name])
+    if unused:
+        found.append(f"labels on no image: {unused}")
+    if vocabulary.are_bare_numbers(chosen.names):
+        found.append(f"the labels are numbers without names ({_some(chosen.names)}): name them with --label_map")
+    return found
 
 
-def _check_splits(store: row_store.RowStore, config: ConvertConfig, num_hashed: int) -> None:
-    """Raises if there is nothing to write, or if a split that was asked for came out empty."""
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _assign_splits(store: row_store.RowStore, config: ConvertConfig, schema: features.RecordSchema) -> None:
+    """Gives every row its split: its own, or one by hash or stratification.
+
+    Raises:
+      AnnotationError: a split's name cannot be one, or the source tears a group apart.
+      ConversionError: there is no row.
+      UsageError: a split that was asked for gets no row.
+    """
+    store.take_own_splits()
+    if config.stratify:
+        num_chosen = store.stratify_splits(config.split_ratios, vocabulary.Vocabulary(schema.names))
+    else:
+        num_chosen = store.hash_splits(config.split_ratios)
     sizes = store.split_sizes()
     total = sum(num_rows for num_rows, _ in sizes.values())
     if not total:
         raise ConversionError("Every row was rejected; nothing is left to convert.")
-    empty = [name for name in config.split_ratios.shares if name not in sizes]
-    if empty and num_hashed == total:
+    if bad := [name for name in sizes if not name.isidentifier()]:
+        raise AnnotationError(
+            f"Splits are called {bad} in the annotations; TFDS wants letters, digits and '_'. Rename them, give "
+            "another --split_column, or forget them with --ignore_splits."
+        )
+    empty = {name: share for name, share in config.split_ratios.shares.items() if name not in sizes}
+    if empty and num_chosen == total:
+        shares = ", ".join(f"{name}={share:.4g}" for name, share in empty.items())
         raise UsageError(
-            f"Splits {empty} get none of the {total} rows: give them a larger share with --splits, e.g. "
-            "--splits=train=0.6,validation=0.2,test=0.2, or leave them out of it."
+            f"--splits: {shares} of {total} rows came to none: give a larger share, e.g. "
+            "--splits=train=0.6,validation=0.2,test=0.2, or leave it out."
         )
 
 
@@ -251,12 +291,16 @@ def _shard_index(hash_: bytes, num_shards: int) -> int:
 
 def _manifest_line(row: row_store.Row, chosen: vocabulary.Vocabulary, image_dir: str) -> bytes:
     labels = chosen.encode(row.labels)
+    if row.absent is None:
+        unknown = set(chosen.encode(row.unknown))
+    else:  # what is not named is unknown
+        unknown = set(range(len(chosen.names))) - set(chosen.encode(row.absent))
     values = {
         "id": row.id,
         "path": files.join(image_dir, row.path),
         "size": row.size,
         "labels": labels,
-        "unknown": [i for i in chosen.encode(row.unknown) if i not in labels],
+        "unknown": sorted(unknown.difference(labels)),
         "columns": row.columns,
         "source": list(row.source),
     }

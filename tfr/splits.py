@@ -19,6 +19,19 @@ def stable_hash(text: str, salt: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8"), digest_size=8, key=salt.encode("utf-8")[:64]).digest()
 
 
+class Hasher:
+    """`stable_hash` with one salt, made ready once."""
+
+    def __init__(self, salt: str):
+        self._keyed = hashlib.blake2b(digest_size=8, key=salt.encode("utf-8")[:64])
+
+    def __call__(self, text: str) -> bytes:
+        """The hash of a text."""
+        hasher = self._keyed.copy()
+        hasher.update(text.encode("utf-8"))
+        return hasher.digest()
+
+
 def stable_fraction(text: str, salt: str) -> float:
     """A number in [0, 1) that depends on salt and text alone."""
     return int.from_bytes(stable_hash(text, salt)[:6], "big") / (1 << 48)

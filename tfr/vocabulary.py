@@ -1,19 +1,25 @@
 """Label names and their ids: one order, fixed by the conversion, the same everywhere after it."""
 
 import collections
+import csv
 import dataclasses
 import functools
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tfr import files
 from tfr.errors import AnnotationError, UsageError
 
+# What cannot stand in a label: files of labels have one a line, and a byte order mark is no part of a name.
+_LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+|\ufeff")
+_NOT_COMPARED = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2060]+")
+
 
 @functools.lru_cache(maxsize=1 << 16)
 def normalize_label(name: str) -> str:
-    """A label's name as it is compared and stored: Unicode NFC, inner runs of whitespace as one blank, trimmed."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
+    """A label's name as it is compared and stored: Unicode NFC, line breaks and tabs as blanks, trimmed."""
+    return _LINE_BREAKS.sub(" ", unicodedata.normalize("NFC", name)).strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +63,11 @@ def build_vocabulary(
       AnnotationError: nothing is left, or the labels file is unusable.
     """
     excluded = {normalize_label(name) for name in exclude}
-    if absent := sorted(excluded - counts.keys()):
-        raise UsageError(f"--exclude_labels: {absent} do not occur. The labels are: {sorted(counts)}.")
+    fixed = read_labels_file(labels_file) if labels_file else []
+    if absent := sorted(excluded - counts.keys() - set(fixed)):
+        raise UsageError(f"--exclude_labels: {absent} do not occur. The labels are: {_some(sorted(counts))}.")
     if labels_file:
-        names = [name for name in read_labels_file(labels_file) if name not in excluded]
+        names = [name for name in fixed if name not in excluded]
     else:
         names = sorted(name for name, count in counts.items() if count >= min_count and name not in excluded)
     if not names:
@@ -88,9 +95,66 @@ def read_labels_file(path: str) -> list[str]:
     return names
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """Renames labels by a table.
+
+    Attributes:
+      targets: normalised name to what it becomes; '' drops it. Names that are not in it stay.
+    """
+
+    targets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, name: str) -> str:
+        """The normalised and renamed label; '' where it is to be dropped."""
+        name = normalize_label(name)
+        return self.targets.get(name, name)
+
+
+def read_label_map(path: str) -> LabelMap:
+    """Reads a table of renames: CSV with the header `from,to`; an empty `to` drops the label.
+
+    Several labels may become one. Renames are not chained: with a -> b and b -> c, a becomes b.
+
+    Raises:
+      AnnotationError: the file is missing, has another header, or a label is renamed twice.
+    """
+    if not files.exists(path):
+        raise AnnotationError(f"No label map at {path}.")
+    targets: dict[str, str] = {}
+    with files.open_text(path, "utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = [cell.strip().lower() for cell in next(reader, [])]
+        if header != ["from", "to"]:
+            raise AnnotationError(f"{path}:1: the header must be from,to. Received: {','.join(header)}")
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != 2 or not row[0].strip():
+                raise AnnotationError(f"{path}:{reader.line_num}: expected a label and what it becomes, got {row}.")
+            source, target = map(normalize_label, row)
+            if targets.setdefault(source, target) != target:
+                raise AnnotationError(
+                    f"{path}:{reader.line_num}: {source!r} is renamed to {targets[source]!r} already."
+                )
+    return LabelMap(targets)
+
+
 def look_alikes(names: Iterable[str]) -> list[list[str]]:
-    """Groups of different labels that are equal but for case and punctuation between words."""
+    """Groups of different labels that are equal but for case, blanks, hyphens, underscores and invisible characters."""
     groups: dict[str, list[str]] = collections.defaultdict(list)
     for name in sorted(names):
-        groups["".join(c for c in name.casefold() if c.isalnum()) or name].append(name)
+        key = _NOT_COMPARED.sub("", unicodedata.normalize("NFKC", name).casefold())
+        groups[key or name].append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def are_bare_numbers(names: Iterable[str]) -> bool:
+    """Whether all labels are integers, as if the table that names them had been left out."""
+    names = list(names)
+    return bool(names) and all(re.fullmatch(r"-?\d+", name) for name in names)
+
+
+def _some(names: Sequence[str], limit: int = 40) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(map(repr, names[:limit])) + more
