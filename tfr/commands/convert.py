@@ -14,7 +14,7 @@ import dataclasses
 import json
 
 from tfr import splits
-from tfr.annotations.base import ReadOptions
+from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MIRFLICKR_LABELS, ReadOptions
 from tfr.annotations.formats import FORMATS
 from tfr.config import LABEL_MODES, ON_DUPLICATE, ConvertConfig
 from tfr.flag_groups import CommandFlags
@@ -25,12 +25,22 @@ FLAGS = CommandFlags()
 _input = FLAGS.group("Input")
 _ANNOTATIONS = _input.string("annotations", None, "Annotation file, or folder of label folders.", required=True)
 _IMAGES = _input.string("images", None, "Image folder. Default: the folder of the annotations.")
-_FORMAT = _input.enum("format", "auto", ["auto", *FORMATS], "Format of the annotations; auto decides by the name.")
+_FORMAT = _input.enum(
+    "format", "auto", ["auto", *FORMATS], "Format; auto decides by content and name. See `tfr formats`."
+)
 _ENCODING = _input.string("encoding", "utf-8-sig", "Text encoding of the annotations.")
 _DELIMITER = _input.string("delimiter", None, "Field delimiter of a CSV file. Default: the one the header uses.")
 _LIST_IMAGES = _input.bool(
     "list_images", True, "List the image folder first. --nolist_images wants full file names and --num_shards."
 )
+
+_WHERE = _input.string("where", None, "Keep rows that meet a condition, e.g. \"type == 'product' and year > 1990\".")
+_STRIP_PREFIX = _input.string("strip_prefix", None, "Text to remove from the front of image paths.")
+_ALLOW_OUTSIDE = _input.bool("allow_outside", False, "Allow images outside the image folder: trusted files only.")
+_FILENAME_TEMPLATE = _input.string("filename_template", None, "Labels in file names, e.g. '{label}_{}.jpg'.")
+_CLASSES_FILE = _input.string("classes_file", None, "Names of classes (Open Images), or the pickled class table.")
+_MIN_CONFIDENCE = _input.float("min_confidence", 1.0, "Open Images: present from this confidence on, below unknown.")
+_MIRFLICKR_LABELS = _input.enum("mirflickr_labels", "potential", MIRFLICKR_LABELS, "Which labels of MIRFLICKR.")
 
 _columns = FLAGS.group("Columns (or JSON keys)")
 _ID_COLUMN = _columns.string("id_column", None, "Column with a row's id. Default: the usual names, else the path.")
@@ -40,10 +50,13 @@ _LABEL_COLUMNS = _columns.list("label_columns", [], "Columns with labels; First:
 _LABEL_ENCODING = _columns.enum(
     "label_encoding",
     "auto",
-    ["auto", "one_hot", "list", "text"],
-    "What label cells hold: 0/1 flags, a list literal, or text; auto decides on the first row.",
+    LABEL_ENCODINGS,
+    "What label cells hold: 0/1 flags, a list literal, or text; auto decides on the first rows.",
 )
 _LABEL_DELIMITER = _columns.string("label_delimiter", None, "What stands between the labels of one cell, e.g. '|'.")
+_EMPTY_LABELS = _columns.enum(
+    "empty_labels", "unknown", EMPTY_LABELS, "What an empty label cell says: labels are unknown, or none applies."
+)
 _SPLIT_COLUMN = _columns.string("split_column", None, "Column that names each row's split.")
 _GROUP_COLUMN = _columns.string("group_column", None, "Rows with equal values here never end in two splits.")
 _KEEP_COLUMNS = _columns.list("keep_columns", [], "Columns to carry into the records as text.")
@@ -52,6 +65,7 @@ _labels = FLAGS.group("Labels and splits")
 _LABEL_MODE = _labels.enum(
     "label_mode", "auto", LABEL_MODES, "Labels an image: any number, or exactly one; auto looks at the rows."
 )
+_LABEL_MAP = _labels.string("label_map", None, "CSV table from,to that renames labels; an empty `to` drops one.")
 _LABELS_FILE = _labels.string("labels_file", None, "File with one label a line: fixes the labels and their order.")
 _MIN_LABEL_COUNT = _labels.integer("min_label_count", 1, "Leave out labels on fewer images than this.", lower=0)
 _EXCLUDE_LABELS = _labels.list("exclude_labels", [], "Labels to leave out.")
@@ -59,6 +73,9 @@ _ON_DUPLICATE = _labels.enum(
     "on_duplicate", "merge", ON_DUPLICATE, "Rows with the same id: merge their labels, take the first, or stop."
 )
 _SPLITS = _labels.string("splits", "train=0.8,validation=0.1,test=0.1", "Shares of rows whose source names no split.")
+_STRATIFY = _labels.bool("stratify", False, "Split so that every label keeps its share, instead of by hash.")
+_IGNORE_SPLITS = _labels.bool("ignore_splits", False, "Forget the splits that the source names; split anew.")
+_SPLIT_FROM_FOLDER = _labels.bool("split_from_folder", False, "Take train/, val/, ... in front of a path as its split.")
 _SPLIT_SEED = _labels.integer("split_seed", 0, "Another number gives another random split.")
 
 _images = FLAGS.group("Images")
@@ -101,11 +118,13 @@ def main(args: list[str]) -> None:
             jpeg_quality=_JPEG_QUALITY.value,
         ),
         label_mode=_LABEL_MODE.value,
+        label_map=_LABEL_MAP.value,
         labels_file=_LABELS_FILE.value,
         min_label_count=_MIN_LABEL_COUNT.value,
         exclude_labels=tuple(_EXCLUDE_LABELS.value),
         on_duplicate=_ON_DUPLICATE.value,
         split_ratios=splits.parse_ratios(_SPLITS.value),
+        stratify=_STRATIFY.value,
         split_seed=_SPLIT_SEED.value,
         list_images=_LIST_IMAGES.value,
         num_shards=_NUM_SHARDS.value,
@@ -135,4 +154,14 @@ def _read_options() -> ReadOptions:
         keep_columns=tuple(_KEEP_COLUMNS.value),
         delimiter=_DELIMITER.value,
         encoding=_ENCODING.value,
+        where=_WHERE.value,
+        empty_labels=_EMPTY_LABELS.value,
+        classes_file=_CLASSES_FILE.value,
+        min_confidence=_MIN_CONFIDENCE.value,
+        mirflickr_labels=_MIRFLICKR_LABELS.value,
+        filename_template=_FILENAME_TEMPLATE.value,
+        strip_prefix=_STRIP_PREFIX.value,
+        split_from_folder=_SPLIT_FROM_FOLDER.value,
+        ignore_splits=_IGNORE_SPLITS.value,
+        allow_outside=_ALLOW_OUTSIDE.value,
     )
