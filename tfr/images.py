@@ -8,6 +8,7 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfr import jpeg_header
+from tfr.errors import UsageError
 
 # Why an image can be refused: the fixed list that counts and messages use.
 REASONS = (
@@ -18,6 +19,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF", "HEIF", 
 Image.init()  # registers all of Pillow's formats, so that naming one that is not there is no error
 _OPENABLE = tuple(name for name in _FORMATS if name in Image.OPEN)
 _THUMBNAIL_SIDE = 16  # pixels; enough for a 9 x 8 fingerprint, and lets libjpeg skip most of the inverse DCT
+_MAX_SIDE = 65_500  # pixels; what libjpeg encodes and decodes
 
 
 class ImageRejectedError(Exception):
@@ -44,6 +46,14 @@ class ImageOptions:
     max_pixels: int = 100_000_000
     min_side: int = 1
     jpeg_quality: int = 95
+
+    def __post_init__(self) -> None:
+        """Checks the values before any image is read."""
+        for name in ("image_size", "max_pixels", "min_side", "jpeg_quality"):
+            value, upper = getattr(self, name), 100 if name == "jpeg_quality" else None
+            if value is not None and not (1 <= value <= (upper or value)):
+                range_ = f"from 1 to {upper}" if upper else "at least 1"
+                raise UsageError(f"--{name} must be {range_}. Received: --{name}={value}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
         return _normalize(data, options)
     _check_size(header.width, header.height, options)
     thumbnail = _decode_thumbnail(data, header.width)  # also before Pillow's decoder, which ignores broken data
-    if not header.is_upright or _must_shrink(header.width, header.height, options):
+    if thumbnail is None or not header.is_upright or _must_shrink(header.width, header.height, options):
         return _normalize(data, options)
     return PreparedImage(data, header.width, header.height, fingerprint(thumbnail), True)
 
@@ -90,17 +100,24 @@ def _must_shrink(width: int, height: int, options: ImageOptions) -> bool:
 def _check_size(width: int, height: int, options: ImageOptions) -> None:
     if width * height > options.max_pixels:
         raise ImageRejectedError("too_large", f"{width} x {height} pixels; at most {options.max_pixels} in all")
+    if max(width, height) > _MAX_SIDE:
+        raise ImageRejectedError("too_large", f"{width} x {height} pixels; each side at most {_MAX_SIDE}")
     if min(width, height) < max(options.min_side, 1):
         raise ImageRejectedError("too_small", f"{width} x {height} pixels; each side at least {options.min_side}")
 
 
-def _decode_thumbnail(data: bytes, width: int) -> np.ndarray:
-    """Decodes a whole JPEG at its smallest useful scale; uint8 (height, width). Any libjpeg warning is an error."""
+def _decode_thumbnail(data: bytes, width: int) -> np.ndarray | None:
+    """Decodes a whole JPEG at its smallest useful scale; uint8 (height, width). Any libjpeg warning is an error.
+
+    None where the JPEG subsamples its colours in a way that only Pillow's decoder knows.
+    """
     side = min(_THUMBNAIL_SIDE, width)
     try:
         return simplejpeg.decode_jpeg(data, "GRAY", min_height=side, min_width=side, min_factor=1)[:, :, 0]
     except ValueError as err:
         message = str(err)
+        if "subsampling" in message:
+            return None
         reason = "truncated" if "premature end" in message.lower() else "decode_error"
         raise ImageRejectedError(reason, message) from err
 
@@ -122,8 +139,7 @@ def _normalize(data: bytes, options: ImageOptions) -> PreparedImage:
     rgb = _decode_rgb(data, options)
     height, width = rgb.shape[:2]
     encoded = simplejpeg.encode_jpeg(rgb, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="444")
-    gray = np.asarray(Image.fromarray(rgb).convert("L").reduce(max(1, min(width, height) // _THUMBNAIL_SIDE)))
-    return PreparedImage(encoded, width, height, fingerprint(gray), False)
+    return PreparedImage(encoded, width, height, fingerprint(np.asarray(Image.fromarray(rgb).convert("L"))), False)
 
 
 def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
@@ -140,8 +156,8 @@ def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
         raise ImageRejectedError("not_an_image", f"starts with {data[:8]!r}") from err
     except Image.DecompressionBombError as err:
         raise ImageRejectedError("too_large", str(err)) from err
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as err:
-        # Pillow's decoders raise any of these on broken files, depending on where they are broken.
+    except Exception as err:
+        # Pillow's decoders raise nearly anything on broken files: OSError, SyntaxError, struct.error, RuntimeError.
         reason = "truncated" if "truncated" in str(err).lower() else "decode_error"
         raise ImageRejectedError(reason, f"{type(err).__name__}: {err}") from err
     if _must_shrink(rgb.width, rgb.height, options):
@@ -155,7 +171,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to RGB: 16-bit grey scaled to 8, transparency over white."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        if image.mode.startswith("I") and values.max(initial=0) > 255:
+        if image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255):
             values = values / 257  # 65535 -> 255
         return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

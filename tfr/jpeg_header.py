@@ -47,7 +47,7 @@ def parse(data: bytes) -> JpegHeader | None:
 
 
 def _orientation(tiff: bytes) -> int:
-    """The orientation in an EXIF block; 1 (upright) where it does not say."""
+    """The orientation in an EXIF block, 1 to 8; 1 (upright) where it does not say, or says anything else."""
     try:
         order = {b"II": "<", b"MM": ">"}[tiff[:2]]
         (offset,) = struct.unpack_from(order + "I", tiff, 4)
@@ -55,7 +55,8 @@ def _orientation(tiff: bytes) -> int:
         for entry in range(offset + 2, offset + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(order + "HH", tiff, entry)
             if tag == _ORIENTATION and kind == 3:
-                return struct.unpack_from(order + "H", tiff, entry + 8)[0]
+                (orientation,) = struct.unpack_from(order + "H", tiff, entry + 8)
+                return orientation if 1 <= orientation <= 8 else 1
     except (KeyError, struct.error):
         pass
     return 1
