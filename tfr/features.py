@@ -30,10 +30,12 @@ class RecordSchema:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self):
-        clash = [name for name in self.columns if name in RESERVED or not name.isidentifier()]
+        names = self.columns
+        clash = [n for n in names if n in RESERVED or not n.isidentifier() or names.count(n) > 1]
         if clash:
             raise UsageError(
-                f"--keep_columns: {clash} cannot be feature names: they must be identifiers other than {RESERVED}."
+                f"--keep_columns: {clash} cannot be feature names: they must be identifiers other than {RESERVED}, "
+                "each once."
             )
 
     @functools.cached_property

@@ -8,6 +8,8 @@ from typing import IO, NamedTuple
 
 from etils import epath
 
+from tfr.errors import TfrError
+
 IMAGE_EXTENSIONS = frozenset(
     {
         ".jpg",
@@ -151,17 +153,29 @@ def list_files(folder: str) -> Iterator[ListedFile]:
 
 
 def _list_local(folder: str) -> Iterator[ListedFile]:
-    pending = [(folder, "")]
+    pending: list[tuple[str, str, tuple[str, ...]]] = [(folder, "", ())]
     while pending:
-        path, prefix = pending.pop()
+        path, prefix, above = pending.pop()
+        real = os.path.realpath(path)
+        if real in above:  # a link to a folder that it lies in
+            continue
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
-                    pending.append((entry.path, f"{prefix}{entry.name}/"))
-                elif entry.is_file():
+                _check_name(entry)
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                    pending.append((entry.path, f"{prefix}{entry.name}/", (*above, real)))
+                elif os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
                     yield ListedFile(f"{prefix}{entry.name}", entry.stat().st_size)
+
+
+def _check_name(entry: os.DirEntry) -> None:
+    """Raises where a name is no text; ids, manifests and records are text."""
+    try:
+        entry.name.isascii() or entry.name.encode()
+    except UnicodeEncodeError as err:
+        raise TfrError(f"{os.fsencode(entry.path)!r}: the file's name is not UTF-8. Rename it.") from err
 
 
 def _list_remote(folder: str) -> Iterator[ListedFile]:
