@@ -136,7 +136,8 @@ class RowStore:
         """Stores the listing of the image folder; returns how many image files it has."""
         self._db.executemany(
             "INSERT OR IGNORE INTO images VALUES (?, ?, ?)",
-            ((path, os.path.splitext(path)[0], size) for path, size in images),
+            # Only images are found by their stem: a.txt beside a.jpg is not what a row means by 'a'.
+            ((path, os.path.splitext(path)[0] if files.is_image_name(path) else None, size) for path, size in images),
         )
         self._db.execute("CREATE INDEX images_by_stem ON images (stem)")
         return sum(files.is_image_name(path) for (path,) in self._db.execute("SELECT path FROM images"))
@@ -341,7 +342,7 @@ _JOIN_SIMILAR = (
     "CREATE TEMP TABLE free_images AS SELECT * FROM images"
     " WHERE path NOT IN (SELECT path FROM rows WHERE path IS NOT NULL)",
     "CREATE TEMP TABLE folded AS SELECT fold(path) AS key, path, size FROM free_images"
-    " UNION SELECT fold(stem), path, size FROM free_images",
+    " UNION SELECT fold(stem), path, size FROM free_images WHERE stem IS NOT NULL",
     "CREATE INDEX temp.folded_by_key ON folded (key)",
     "CREATE TEMP TABLE similar AS SELECT seq, min(path) AS path, size FROM lone_rows JOIN folded USING (key)"
     " GROUP BY seq HAVING count(*) = 1",

@@ -1,5 +1,6 @@
 """What every annotation reader takes and yields."""
 
+import codecs
 import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -140,6 +141,10 @@ class ReadOptions:
         _one_of("label_encoding", self.label_encoding, LABEL_ENCODINGS)
         _one_of("empty_labels", self.empty_labels, EMPTY_LABELS)
         _one_of("mirflickr_labels", self.mirflickr_labels, MIRFLICKR_LABELS)
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as err:
+            raise UsageError(f"--encoding={self.encoding} is no known text encoding.") from err
         if not 0 < self.min_confidence <= 1:
             raise UsageError(f"--min_confidence must be above 0 and at most 1. Received: {self.min_confidence}")
         if self.where is not None:

@@ -107,7 +107,15 @@ def text_parser(
         return _split_text(cell, delimiter, encoding)
 
     def parse_cell(value: Any) -> tuple[str, ...] | None:
-        return parse_text(value) if type(value) is str else _split_value(value, parse_text)
+        if type(value) is str:
+            return parse_text(value)
+        if type(value) is list:
+            try:
+                labels = tuple(dict.fromkeys(map(str.strip, value)))
+                return labels if "" not in labels else tuple(filter(None, labels))
+            except TypeError:  # not all of them are text
+                pass
+        return _split_value(value, parse_text)
 
     def parse_one(values: Sequence[Any]) -> LabelCells:
         labels = parse_cell(values[indices[0]])

@@ -125,9 +125,10 @@ class RowParser:
         if self._hint:
             yield self._hint
         if self._num_empty:
-            says = {"unknown": "taken as unknown labels", "none": "taken as no labels"}[self._options.empty_labels]
-            other = {"unknown": "none", "none": "unknown"}[self._options.empty_labels]
-            yield f"{self._file}: {self._num_empty} rows have empty label cells, {says} (or --empty_labels={other})"
+            yield (
+                f"{self._file}: {self._num_empty} rows have empty label cells: their labels are taken as unknown (if "
+                "no label applies to them say --empty_labels=none)"
+            )
 
     def parse(self, values: Sequence[Any], source: Source) -> Annotation | RejectedRow:
         """Makes one annotation, or says why the row cannot become one.
@@ -136,27 +137,28 @@ class RowParser:
           values: the row's cells in the order of the header: str, or what JSON gives.
           source: where the row stands.
         """
-        id_ = cells.text(values[self._key])
+        text = cells.text
+        id_ = text(values[self._key])
         if not id_:
             return RejectedRow(source, "no_id", f"column {self.names[self._key]!r} is empty")
-        image = cells.text(values[self._image]) if self._image is not None else id_
+        image = id_ if self._image is None or self._image == self._key else text(values[self._image]) or id_
         if self._template:
-            image = "".join(part if i is None else cells.text(values[i]) for part, i in self._template)
+            image = "".join(part if i is None else text(values[i]) for part, i in self._template)
         try:
             labels, unknown, absent = self._parse_labels(values)
         except ValueError as err:
             return RejectedRow(source, "bad_label", str(err), id_)
-        if not labels and absent is not None:
+        if absent is not None and not labels:
             self._num_empty += 1
         return Annotation(
             id_,
-            image or id_,
+            image,
             labels,
             source,
             unknown,
-            None if self._split is None else cells.text(values[self._split]) or None,
-            None if self._group is None else cells.text(values[self._group]) or None,
-            {name: cells.text(values[i]) for name, i in self._keep} if self._keep else _NO_COLUMNS,
+            None if self._split is None else text(values[self._split]) or None,
+            None if self._group is None else text(values[self._group]) or None,
+            {name: text(values[i]) for name, i in self._keep} if self._keep else _NO_COLUMNS,
             absent,
         )
 

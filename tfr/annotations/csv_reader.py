@@ -37,7 +37,10 @@ def read_csv(path: str, options: ReadOptions, *, image_prefix: str = "", split: 
 
 
 def read_tsv(path: str, options: ReadOptions) -> Iterator[Event]:
-    """Yields the rows of a file like `read_csv`'s with tabs between the cells."""
+    """Yields the rows of a TSV file.
+
+    Shape: as `read_csv`, with tabs between the cells.
+    """
     return read_csv(path, dataclasses.replace(options, delimiter=options.delimiter or "\t"))
 
 

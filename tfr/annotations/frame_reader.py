@@ -49,6 +49,9 @@ def read_parquet(
 ) -> Iterator[Event]:
     """Yields the rows of a Parquet file, read batch by batch; columns may hold lists.
 
+    Shape: a column of image paths or ids, and label columns as in CSV or of lists of text; a null is unknown.
+    Columns of structs, such as images stored in the table, are left out.
+
     Args:
       path: the file.
       options: which columns to use.

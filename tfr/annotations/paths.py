@@ -20,10 +20,13 @@ def keep_inside(events: Iterable[Event], options: ReadOptions, *, is_trusted: bo
     image paths are left alone: the reader made them, not the file. `ignore_splits` is applied here as well.
     """
     suspect = _SUSPECT.search
-    strip, from_folder = options.strip_prefix, options.split_from_folder
+    strip, from_folder, forget_splits = options.strip_prefix, options.split_from_folder, options.ignore_splits
+    if is_trusted and not forget_splits:
+        yield from events
+        return
     for event in events:
         if type(event) is Annotation:
-            if options.ignore_splits and event.split is not None:
+            if forget_splits and event.split is not None:
                 event = dataclasses.replace(event, split=None)
             if is_trusted:
                 yield event

@@ -41,8 +41,6 @@ def open_text(path: str, options: ReadOptions) -> Iterator[IO[str]]:
                 f"{path}:{line}: byte {byte:#04x} is not {encoding}. Give the file's own encoding, e.g. "
                 "--encoding=latin-1 or --encoding=cp1252."
             ) from err
-        except LookupError as err:
-            raise AnnotationError(f"--encoding={encoding} is no known text encoding: {err}.") from err
 
 
 def _undecodable_line(path: str, encoding: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """A dataset directory as annotations: to split it anew, rename labels, resize images, or keep some of the rows."""
 
+import itertools
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,31 +30,39 @@ def read_tfds(path: str, options: ReadOptions) -> Iterator[Event]:
     from tfr import dataset_dir  # imports TFDS, and this package
 
     builder = dataset_dir.open_builder(path)
-    file_format = builder.info.file_format.file_suffix if builder.info.file_format else "tfrecord"
-    features = builder.info.features
-    if file_format != "tfrecord" or "image" not in features:
-        raise AnnotationError(
-            f"{path}: needs TFRecord files with a feature 'image'. It has {file_format} files with {list(features)}."
-        )
+    _check_files(builder, path)
     label_key, names = dataset_dir.label_key(builder), dataset_dir.label_names(builder)
     yield LabelSet(tuple(names))
-    columns = ["split", *(name for name in features if name != "image")]
+    columns = ["split", *sorted(name for name in builder.info.features if name != "image")]
     _check_columns(columns, options, path)
     keep = compile_where(options.where, columns, path) if options.where else None
     num_left_out = 0
-    for split in builder.info.splits:
-        number = 0
-        for file in builder.info.splits[split].filepaths:
-            for uri, values in _records(os.fspath(file)):
-                number += 1
-                values = {**values, "split": split, label_key: _names(values.get(label_key), names)}
-                if keep is not None and not keep([values.get(name, "") for name in columns]):
-                    num_left_out += 1
-                    continue
-                unknown = _names(values.get("labels_unknown"), names)
-                yield _annotation(uri, values, label_key, unknown, Source(f"{path}:{split}", number), options)
+    for split, number, uri, values in _examples(builder):
+        values = {**values, "split": split, label_key: _names(values.get(label_key), names)}
+        if keep is not None and not keep([values.get(name, "") for name in columns]):
+            num_left_out += 1
+        else:
+            unknown = _names(values.get("labels_unknown"), names)
+            yield _annotation(uri, values, label_key, unknown, Source(f"{path}:{split}", number), options)
     if keep is not None:
         yield Note(f"{path}: --where left out {num_left_out} rows")
+
+
+def _check_files(builder: Any, path: str) -> None:
+    file_format = builder.info.file_format.file_suffix if builder.info.file_format else "tfrecord"
+    if file_format != "tfrecord" or "image" not in builder.info.features:
+        raise AnnotationError(
+            f"{path}: needs TFRecord files with a feature 'image'. It has {file_format} files with "
+            f"{list(builder.info.features)}."
+        )
+
+
+def _examples(builder: Any) -> Iterator[tuple[str, int, str, dict[str, Any]]]:
+    """(split, number in it, URI of the image, other features) of every example."""
+    for split in builder.info.splits:
+        files = (os.fspath(file) for file in builder.info.splits[split].filepaths)
+        for number, (uri, values) in enumerate(itertools.chain.from_iterable(map(_records, files)), 1):
+            yield split, number, uri, values
 
 
 def _check_columns(columns: Sequence[str], options: ReadOptions, path: str) -> None:

@@ -46,7 +46,7 @@ def compile_where(expression: str, names: Sequence[str], file: str) -> Callable[
       UsageError: not a condition.
       AnnotationError: there is no column of a name in it.
     """
-    test = _Compiler(expression, {name: i for i, name in reversed(list(enumerate(names)))}, file).compile()
+    test = _Compiler(expression, {name: names.index(name) for name in names}, file).compile()
     return lambda values: bool(test(values))
 
 
