@@ -4,7 +4,6 @@ A command is a module with a docstring (its help), FLAGS (a CommandFlags) and ma
 the command is called, and imports what is heavy when main runs, so that help is fast.
 """
 
-import contextlib
 import difflib
 import importlib
 import logging
@@ -61,8 +60,6 @@ def main(argv: Sequence[str]) -> int:
         return _fail(f"{_one_line(err)}. See `tfr {name} --help`.", 2)
     verbosity = module.FLAGS.chosen_verbosity()
     _set_up_logging(verbosity)
-    if module.__name__.startswith("tfr.train.") and verbosity == 0:
-        _import_tensorflow_quietly()
     return _run(module, args, verbosity)
 
 
@@ -81,6 +78,8 @@ def _run(module: object, args: list[str], verbosity: int) -> int:
     except Exception as err:
         if verbosity >= 1:
             traceback.print_exc()
+        if isinstance(err, OSError) and err.filename is not None:
+            return _fail(f"{os.fspath(err.filename)}: {err.strerror or err}.", 1)
         return _fail(f"Unexpected {type(err).__name__}: {err} (--verbosity=1 shows where)", 1)
     return 0
 
@@ -126,21 +125,6 @@ def _set_up_logging(verbosity: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", {0: "3", 1: "1"}.get(verbosity, "0"))
     if verbosity == 0:
         warnings.simplefilter("ignore")
-
-
-def _import_tensorflow_quietly() -> None:
-    """Imports TensorFlow with standard error turned off: it logs from C++ before its own level can be set."""
-    sys.stderr.flush()
-    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        with contextlib.suppress(ImportError):  # the command itself will say that it is missing
-            importlib.import_module("tensorflow")
-            importlib.import_module("keras")
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nothing)
 
 
 if __name__ == "__main__":

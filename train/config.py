@@ -47,8 +47,8 @@ class ModelConfig:
     backbone: str | None = None
     weights: str = "imagenet"
     image_size: int | None = None
-    hidden_units: tuple[int, ...] = ()
-    dropout: float = 0.5
+    hidden_units: tuple[int, ...] = (512,)
+    dropout: float = 0.7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,12 +74,12 @@ class TrainConfig:
     run_dir: str
     data: DataConfig
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    epochs: int = 100
+    epochs: int = 40
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.1
     finetune_epochs: int = 0
     finetune_learning_rate: float = 1e-4
-    patience: int = 15
+    patience: int = 20
     monitor: str = "val_macro_map"
     seed: int = 0
     strategy: str = "auto"

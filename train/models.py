@@ -54,7 +54,10 @@ def _logit(prior: np.ndarray) -> np.ndarray:
 
 def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """The head on the backbone: pixels, float32 (batch, height, width, 3) of 0 to 255, to logits."""
-    return keras.Model(backbone.input, head(backbone.output), name="tagger_logits")
+    x = backbone.output
+    for layer in head.layers[1:]:  # one flat chain: a nested model would be saved with how it was compiled
+        x = layer(x)
+    return keras.Model(backbone.input, x, name="tagger_logits")
 
 
 def with_probabilities(logits_model: keras.Model, multi_label: bool) -> keras.Model:

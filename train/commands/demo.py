@@ -53,7 +53,7 @@ def main(args: list[str]) -> None:
     print(f"  the first images of train: {sheet}")
 
     run_path = _train(folder, converted.dataset_dir)
-    from .. import evaluation, prediction, run_dir
+    from .. import evaluation, prediction, run_dir  # after _train has started TensorFlow
 
     _say("4. Evaluate", "on the test split, which the training has not seen")
     print(evaluation.report_text(evaluation.evaluate(run_path, split="test"), "test"))
@@ -75,7 +75,10 @@ def _take_folder(folder: str) -> None:
 
 
 def _train(folder: str, dataset: str) -> str:
-    from .. import backbones, training
+    from .. import backbones, quiet
+
+    quiet.import_tensorflow()
+    from .. import training
     from ..config import DataConfig, ModelConfig, TrainConfig
 
     installed = backbones.weights_installed()

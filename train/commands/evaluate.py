@@ -28,9 +28,12 @@ def main(args: list[str]) -> None:
     """Evaluates and prints."""
     if len(args) != 1:
         raise UsageError(f"tfr evaluate takes one run directory. Received: {args}")
-    from .. import evaluation, run_dir
+    from .. import quiet, run_dir
 
-    run_dir.load(args[0])  # before TensorFlow has started
+    run_dir.load(args[0])  # an error here need not wait for TensorFlow
+    quiet.import_tensorflow()
+    from .. import evaluation
+
     measured = evaluation.evaluate(
         args[0], dataset=_DATASET.value, split=_SPLIT.value, batch_size=_BATCH_SIZE.value, results=_RESULTS.value
     )

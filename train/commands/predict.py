@@ -29,9 +29,12 @@ def main(args: list[str]) -> None:
     """Predicts and prints."""
     if len(args) < 1 or not (args[1:] or _IMAGE.value):
         raise UsageError(f"tfr predict takes a run directory and at least one --image. Received: {args}")
-    from .. import prediction, run_dir
+    from .. import quiet, run_dir
 
     run = run_dir.load(args[0])
+    quiet.import_tensorflow()
+    from .. import prediction
+
     paths = prediction.expand([*_IMAGE.value, *args[1:]])
     if not paths:
         raise TfrError(f"No image files below {', '.join([*_IMAGE.value, *args[1:]])}.")

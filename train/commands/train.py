@@ -16,15 +16,22 @@ from .. import backbones
 from ..config import AUGMENTATIONS, RESIZE_MODES, STRATEGIES, DataConfig, ModelConfig, TrainConfig
 
 FLAGS = CommandFlags()
+_DEFAULT = TrainConfig(run_dir="", data=DataConfig(dataset=""))  # the one place of the defaults
 
 _data = FLAGS.group("Data")
 _DATASET = _data.string("dataset", None, "Dataset directory, or the name of a TFDS dataset.", required=True)
 _DATA_DIR = _data.string("data_dir", None, "Root of dataset directories, for a TFDS name.")
-_TRAIN_SPLIT = _data.string("train_split", "train", "Split to train on; slices such as train[:80%] work.")
-_VALIDATION_SPLIT = _data.string("validation_split", "validation", "Split that decides which weights are kept.")
-_BATCH_SIZE = _data.integer("batch_size", 64, "Global batch size: examples per step over all replicas.", lower=1)
-_RESIZE = _data.enum("resize", "squash", RESIZE_MODES, "How images become square.")
-_AUGMENT = _data.enum("augment", "flip", AUGMENTATIONS, "Augmentation in the fine-tuning phase.")
+_TRAIN_SPLIT = _data.string(
+    "train_split", _DEFAULT.data.train_split, "Split to train on; slices such as train[:80%] work."
+)
+_VALIDATION_SPLIT = _data.string(
+    "validation_split", _DEFAULT.data.validation_split, "Split that decides which weights are kept."
+)
+_BATCH_SIZE = _data.integer(
+    "batch_size", _DEFAULT.data.batch_size, "Global batch size: examples per step over all replicas.", lower=1
+)
+_RESIZE = _data.enum("resize", _DEFAULT.data.resize, RESIZE_MODES, "How images become square.")
+_AUGMENT = _data.enum("augment", _DEFAULT.data.augment, AUGMENTATIONS, "Augmentation in the fine-tuning phase.")
 
 _model = FLAGS.group("Model")
 _BACKBONE = _model.string(
@@ -33,26 +40,42 @@ _BACKBONE = _model.string(
     f"One of {', '.join(backbones.BACKBONES)}. Default: efficientnet_lite0 if its weights are installed, else "
     "mobilenet_v2.",
 )
-_WEIGHTS = _model.string("weights", "imagenet", "'imagenet', 'none' for random ones, or a weights file.")
+_WEIGHTS = _model.string("weights", _DEFAULT.model.weights, "'imagenet', 'none' for random ones, or a weights file.")
 _IMAGE_SIZE = _model.integer("image_size", None, "Side of the input in pixels. Default: the backbone's own.", lower=16)
-_HIDDEN_UNITS = _model.list("hidden_units", ["512"], "Sizes of the head's hidden layers; empty for a linear head.")
-_DROPOUT = _model.float("dropout", 0.7, "Share of the inputs of the head's layers dropped in training.", lower=0.0)
+_HIDDEN_UNITS = _model.list(
+    "hidden_units",
+    [str(n) for n in _DEFAULT.model.hidden_units],
+    "Sizes of the head's hidden layers; empty for a linear head.",
+)
+_DROPOUT = _model.float(
+    "dropout", _DEFAULT.model.dropout, "Share of the inputs of the head's layers dropped in training.", lower=0.0
+)
 
 _training = FLAGS.group("Training")
-_EPOCHS = _training.integer("epochs", 60, "Epochs of the head phase, at most.", lower=1)
-_LEARNING_RATE = _training.float("learning_rate", 1e-3, "Learning rate of the head phase, at its start.", lower=0.0)
-_WEIGHT_DECAY = _training.float("weight_decay", 0.1, "Decoupled weight decay (AdamW).", lower=0.0)
-_FINETUNE_EPOCHS = _training.integer("finetune_epochs", 0, "Epochs of the fine-tuning phase, at most.", lower=0)
-_FINETUNE_RATE = _training.float("finetune_learning_rate", 1e-4, "Learning rate of the fine-tuning phase.", lower=0.0)
-_PATIENCE = _training.integer("patience", 20, "Epochs without a better --monitor before a phase ends.", lower=1)
+_EPOCHS = _training.integer("epochs", _DEFAULT.epochs, "Epochs of the head phase, at most.", lower=1)
+_LEARNING_RATE = _training.float(
+    "learning_rate", _DEFAULT.learning_rate, "Learning rate of the head phase, at its start.", lower=0.0
+)
+_WEIGHT_DECAY = _training.float("weight_decay", _DEFAULT.weight_decay, "Decoupled weight decay (AdamW).", lower=0.0)
+_FINETUNE_EPOCHS = _training.integer(
+    "finetune_epochs", _DEFAULT.finetune_epochs, "Epochs of the fine-tuning phase, at most.", lower=0
+)
+_FINETUNE_RATE = _training.float(
+    "finetune_learning_rate", _DEFAULT.finetune_learning_rate, "Learning rate of the fine-tuning phase.", lower=0.0
+)
+_PATIENCE = _training.integer(
+    "patience", _DEFAULT.patience, "Epochs without a better --monitor before a phase ends.", lower=1
+)
 _MONITOR = _training.enum(
     "monitor",
-    "val_macro_map",
+    _DEFAULT.monitor,
     ["val_macro_map", "val_micro_map", "val_macro_roc_auc", "val_loss"],
     "What decides which epoch's weights are kept.",
 )
-_SEED = _training.integer("seed", 0, "Fixes initial weights, order, augmentation and dropout.", lower=0)
-_STRATEGY = _training.enum("strategy", "auto", STRATEGIES, "Distribution; auto is MirroredStrategy on all GPUs.")
+_SEED = _training.integer("seed", _DEFAULT.seed, "Fixes initial weights, order, augmentation and dropout.", lower=0)
+_STRATEGY = _training.enum(
+    "strategy", _DEFAULT.strategy, STRATEGIES, "Distribution; auto is MirroredStrategy on all GPUs."
+)
 _VIRTUAL = _training.integer("num_virtual_devices", None, "Make that many logical CPU devices, to try replicas.", 1)
 
 _output = FLAGS.group("Output")
@@ -100,6 +123,9 @@ def main(args: list[str]) -> None:
     backbones.get_backbone(config.model.backbone or backbones.default_backbone())  # before TensorFlow is imported
     import dataclasses
 
+    from .. import quiet
+
+    quiet.import_tensorflow()
     from .. import training
 
     result = training.train(config)

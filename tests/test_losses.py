@@ -1,0 +1,49 @@
+"""Losses against the formula, and that unknown labels weigh nothing."""
+
+import numpy as np
+import pytest
+
+from tfr.train import losses
+
+
+def _cross_entropy(targets, logits):
+    p = 1 / (1 + np.exp(-logits))
+    return -(targets * np.log(p) + (1 - targets) * np.log(1 - p))
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return (rng.random((6, 4)) < 0.4).astype("float32"), rng.normal(size=(6, 4)).astype("float32")
+
+
+def test_binary_cross_entropy_is_the_mean_over_labels_and_examples(batch):
+    targets, logits = batch
+    assert float(losses.get_loss(True)(targets, logits)) == pytest.approx(_cross_entropy(targets, logits).mean(), 1e-5)
+
+
+def test_unknown_labels_have_no_loss_and_no_gradient(batch):
+    import tensorflow as tf
+
+    targets, logits = batch
+    targets[0, 1] = targets[3, :] = -1
+    known = targets != -1
+    values = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        loss = losses.get_loss(True)(targets, values)
+    assert float(loss) == pytest.approx((_cross_entropy(targets, logits) * known).sum() / targets.size, 1e-5)
+    gradient = tape.gradient(loss, values).numpy()
+    assert (gradient[~known] == 0).all()
+    assert (gradient[known] != 0).all()
+
+
+def test_label_smoothing_moves_targets_towards_one_half(batch):
+    targets, logits = batch
+    expected = _cross_entropy(0.9 * targets + 0.05, logits).mean()
+    assert float(losses.get_loss(True, label_smoothing=0.1)(targets, logits)) == pytest.approx(expected, 1e-5)
+
+
+def test_single_label_is_softmax_cross_entropy():
+    logits = np.array([[2.0, 0.0, -1.0]], dtype="float32")
+    expected = -np.log(np.exp(2) / np.exp(logits).sum())
+    assert float(losses.get_loss(False)(np.array([[1.0, 0, 0]]), logits)) == pytest.approx(expected, 1e-5)

@@ -1,0 +1,97 @@
+"""Metrics against scikit-learn on the same numbers, and against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from tfr.train import metrics
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((200, 4)) < [0.5, 0.2, 0.1, 0.0]).astype(np.float32)
+    return targets, np.clip(0.4 * targets + 0.6 * rng.random((200, 4)), 0, 1)
+
+
+NAMES = ["a", "b", "c", "never"]
+
+
+def test_macro_averages_are_those_of_sklearn_over_the_labels_that_occur(predictions):
+    targets, probabilities = predictions
+    measured = metrics.compute_metrics(targets, probabilities, NAMES)
+    assert measured["undefined_labels"] == ["never"]
+    for key, average, function in (
+        ("macro_map", "macro", sk.average_precision_score),
+        ("macro_roc_auc", "macro", sk.roc_auc_score),
+    ):
+        expected = function(targets[:, :3], probabilities[:, :3], average=average)
+        assert measured[key] == pytest.approx(expected, abs=1e-9)
+
+
+def test_micro_averages_are_those_of_sklearn(predictions):
+    targets, probabilities = predictions
+    measured = metrics.compute_metrics(targets, probabilities, NAMES, threshold=0.6)
+    flat, scores = targets.ravel(), probabilities.ravel()
+    assert measured["micro_map"] == pytest.approx(sk.average_precision_score(flat, scores))
+    assert measured["micro_f1"] == pytest.approx(sk.f1_score(flat, scores >= 0.6))
+    assert measured["log_loss"] == pytest.approx(sk.log_loss(flat, np.clip(scores, 1e-7, 1 - 1e-7)), rel=1e-6)
+
+
+def test_each_label_has_its_own_figures(predictions):
+    targets, probabilities = predictions
+    measured = metrics.compute_metrics(targets, probabilities, NAMES, threshold=0.6)
+    for i, name in enumerate(NAMES[:3]):
+        label = measured["per_label"][name]
+        assert label["support"] == targets[:, i].sum()
+        assert label["average_precision"] == pytest.approx(
+            sk.average_precision_score(targets[:, i], probabilities[:, i])
+        )
+        assert label["f1"] == pytest.approx(sk.f1_score(targets[:, i], probabilities[:, i] >= 0.6))
+    assert math.isnan(measured["per_label"]["never"]["average_precision"])
+
+
+def test_unknown_labels_are_left_out_of_everything(predictions):
+    targets, probabilities = predictions
+    masked = targets.copy()
+    masked[:50, 0] = -1
+    measured = metrics.compute_metrics(masked, probabilities, NAMES)
+    expected = sk.average_precision_score(targets[50:, 0], probabilities[50:, 0])
+    assert measured["per_label"]["a"]["average_precision"] == pytest.approx(expected)
+    known = masked != -1
+    assert measured["micro_map"] == pytest.approx(sk.average_precision_score(masked[known], probabilities[known]))
+    # What is predicted for unknown labels changes nothing.
+    moved = metrics.compute_metrics(masked, np.where(known, probabilities, 1 - probabilities), NAMES)
+    for key in ("macro_map", "micro_map", "micro_f1", "log_loss", "precision_at_1", "recall_at_3"):
+        assert moved[key] == pytest.approx(measured[key])
+
+
+def test_precision_and_recall_at_k_by_hand():
+    targets = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]], dtype=np.float32)
+    probabilities = np.array([[0.9, 0.8, 0.1], [0.5, 0.4, 0.3], [0.6, 0.7, 0.1]])
+    measured = metrics.compute_metrics(targets, probabilities, ["a", "b", "c"], ks=(1, 2, 5))
+    assert measured["precision_at_1"] == pytest.approx((1 + 0 + 1) / 3)
+    assert measured["precision_at_2"] == pytest.approx((0.5 + 0 + 0.5) / 3)
+    assert measured["recall_at_1"] == pytest.approx((0.5 + 1) / 2)  # the second image has no labels
+    assert "precision_at_5" not in measured  # there are only three labels
+
+
+def test_single_label_metrics_are_those_of_sklearn():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 5, 100)
+    probabilities = rng.dirichlet(np.ones(5), 100) + 0.3 * np.eye(5)[truth]
+    measured = metrics.compute_metrics(np.eye(5)[truth], probabilities, list("abcde"), multi_label=False)
+    assert measured["accuracy"] == pytest.approx(sk.accuracy_score(truth, probabilities.argmax(1)))
+    assert measured["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(truth, probabilities.argmax(1)))
+    assert measured["top_3_accuracy"] == pytest.approx(sk.top_k_accuracy_score(truth, probabilities, k=3))
+
+
+def test_best_f1_threshold_is_the_best_of_all(predictions):
+    targets, probabilities = predictions
+    best = metrics.best_f1_threshold(targets, probabilities)
+    flat, scores = targets.ravel(), probabilities.ravel()
+    f1 = {t: sk.f1_score(flat, scores >= t) for t in np.unique(scores)}
+    assert sk.f1_score(flat, scores >= best) == pytest.approx(max(f1.values()))
+    assert metrics.best_f1_threshold(np.zeros((3, 2)), np.full((3, 2), 0.3)) == 0.5

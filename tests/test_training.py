@@ -1,0 +1,218 @@
+"""A small run from a dataset directory to predictions, with the real parts: what it writes, and that it agrees."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tfr import annotations, config, conversion, synthetic
+from tfr.errors import DatasetError, RunDirError, UsageError
+from tfr.train import evaluation, forward, prediction, run_dir, training
+from tfr.train.config import DataConfig, ModelConfig, TrainConfig
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """150 drawn images with 9 labels, and the messes of real data; returns (dataset directory, image folder)."""
+    folder = tmp_path_factory.mktemp("drawn")
+    csv_path, images = synthetic.write_image_set(str(folder), 150)
+    result = conversion.convert(
+        config.ConvertConfig(
+            annotations=csv_path,
+            images=images,
+            data_dir=str(folder / "data"),
+            name="shapes",
+            read=annotations.ReadOptions(label_delimiter="|"),
+        )
+    )
+    return result.dataset_dir, images
+
+
+def _config(dataset_dir, run_path, **changes):
+    small = TrainConfig(
+        run_dir=str(run_path),
+        data=DataConfig(dataset=dataset_dir, batch_size=16),
+        model=ModelConfig(weights="none", image_size=64, hidden_units=(16,), dropout=0.1),
+        epochs=3,
+        finetune_epochs=1,
+    )
+    return dataclasses.replace(small, **changes)
+
+
+@pytest.fixture(scope="module")
+def run_path(dataset, tmp_path_factory):
+    """A run of three head epochs and one of fine-tuning, on a small randomly initialised network."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    training.train(_config(dataset[0], path))
+    return str(path)
+
+
+def test_the_run_directory_is_complete(run_path):
+    expected = {"model.keras", "labels.txt", "thresholds.json", "config.json", "history.csv", "metrics.json"}
+    assert expected | {"plots", "tensorboard"} <= set(os.listdir(run_path))
+    assert not [name for name in os.listdir(run_path) if "tmp" in name]
+    assert os.path.getsize(os.path.join(run_path, "plots", "history.png")) > 5000
+    run = run_dir.load(run_path)
+    assert run.labels == sorted(synthetic.LABELS)
+    assert run.config["resolved"]["num_replicas"] == 1
+    assert run.config["resolved"]["strategy"] == "MirroredStrategy"
+
+
+def test_every_epoch_of_both_phases_is_in_the_history(run_path):
+    with open(os.path.join(run_path, "history.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["phase"], row["epoch"]) for row in rows] == [*(("head", str(i)) for i in (1, 2, 3)), ("finetune", "1")]
+    assert all(float(row["val_loss"]) > 0 and 0 < float(row["val_macro_map"]) <= 1 for row in rows)
+
+
+def test_tensorboard_has_training_and_validation(run_path):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    events = event_accumulator.EventAccumulator(os.path.join(run_path, "tensorboard", "head", "validation"))
+    events.Reload()
+    assert "epoch_macro_map" in events.Tags()["tensors"]
+    assert os.listdir(os.path.join(run_path, "tensorboard", "finetune", "train"))
+
+
+def test_the_saved_model_gives_what_the_training_measured(run_path):
+    """The model reloaded from disk has, on the validation split, the very figures of the run."""
+    with open(os.path.join(run_path, "metrics.json"), encoding="utf-8") as file:
+        measured = json.load(file)["validation"]
+    again = evaluation.evaluate(run_path, split="validation")
+    for key in ("macro_map", "micro_map", "macro_roc_auc", "micro_f1", "log_loss"):
+        assert again[key] == pytest.approx(measured[key], abs=1e-4)
+
+
+def test_the_saved_model_needs_nothing_of_ours(run_path, run_python):
+    code = (
+        "import sys, keras, numpy as np\n"
+        f"model = keras.models.load_model({os.path.join(run_path, 'model.keras')!r})\n"
+        "print(model(np.zeros((1, 64, 64, 3), 'uint8')).shape, any(m.startswith('tfr') for m in sys.modules))"
+    )
+    assert "(1, 9) False" in run_python("-c", code).stdout
+
+
+def test_evaluation_appends_a_row_a_run(run_path, tmp_path):
+    results = tmp_path / "results.csv"
+    for split in ("test", "validation"):
+        evaluation.evaluate(run_path, split=split, results=str(results))
+    with open(results, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["split"] for row in rows] == ["test", "validation"]
+    assert {"macro_map", "micro_map", "average_precision/star", "roc_auc/star"} <= set(rows[0])
+
+
+def test_prediction_agrees_with_evaluation_and_skips_bad_files(dataset, run_path):
+    """The same image has the same probabilities from a loose file as from the dataset."""
+    dataset_dir, images = dataset
+    found = evaluation.predict_split(run_dir.load(run_path), dataset=None, split="test", batch_size=8)
+    names = [name for name in found.ids if name.endswith(".jpg")]
+    paths = [os.path.join(images, name) for name in names]
+    paths[2:2] = [os.path.join(images, "truncated.jpg"), os.path.join(images, "no_such.jpg")]
+    results = list(prediction.predict_files(run_path, paths, top_k=9, batch_size=4))
+    assert [result.path for result in results] == paths
+    assert results[2].error.startswith("truncated")
+    assert results[3].error.startswith("unreadable")
+    labels = run_dir.load(run_path).labels
+    by_id = dict(zip(found.ids, found.probabilities, strict=True))
+    for result in (r for r in results if not r.error):
+        expected = by_id[os.path.basename(result.path)]
+        np.testing.assert_allclose([dict(result.tags)[name] for name in labels], expected, atol=1e-4)
+        assert [p for _, p in result.tags] == sorted((p for _, p in result.tags), reverse=True)
+
+
+def test_only_bad_files_still_give_a_result_each(run_path, dataset):
+    paths = [os.path.join(dataset[1], name) for name in ("empty.jpg", "notes.jpg")]
+    results = list(prediction.predict_files(run_path, paths))
+    assert [result.error.split(":")[0] for result in results] == ["empty", "not_an_image"]
+
+
+def test_the_same_seed_gives_the_same_run(dataset, run_path, tmp_path):
+    training.train(_config(dataset[0], tmp_path / "again"))
+    first, second = (open(os.path.join(p, "history.csv")).read() for p in (run_path, str(tmp_path / "again")))
+    assert first == second
+
+
+def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tmp_path):
+    with pytest.raises(UsageError, match="holds a finished run"):
+        training.train(_config(dataset[0], run_path))
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match=r"no run's, such as mine\.txt"):
+        training.train(_config(dataset[0], tmp_path))
+
+
+def test_labels_of_another_dataset_are_refused(run_path, tmp_path, write_photos):
+    photos = write_photos([f"{label}/{i}.jpg" for label in ("red", "cube") for i in range(4)])
+    other = conversion.convert(
+        config.ConvertConfig(
+            annotations=str(photos),
+            data_dir=str(tmp_path / "data"),
+            name="other",
+            split_ratios=config.splits.parse_ratios("test=1"),
+        )
+    )
+    with pytest.raises(RunDirError, match=r"only in the dataset: \['cube'\].*--labels_file="):
+        evaluation.evaluate(run_path, dataset=other.dataset_dir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": {"batch_size": 500}}, UsageError, r"--batch_size=500 is more than the \d+ examples"),
+        (
+            {"data": {"train_split": "training"}},
+            DatasetError,
+            r"no split 'training'.*\['test', 'train', 'validation'\]",
+        ),
+        ({"model": {"backbone": "resnet5"}}, UsageError, r"Unknown backbone 'resnet5'.*Did you mean 'resnet50'"),
+        ({"model": {"weights": "no/such/file.h5"}}, UsageError, r"no/such/file\.h5"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_written(dataset, tmp_path, changes, error, message):
+    base = _config(dataset[0], tmp_path / "run")
+    replaced = {key: dataclasses.replace(getattr(base, key), **value) for key, value in changes.items()}
+    with pytest.raises(error, match=message):
+        training.train(dataclasses.replace(base, **replaced))
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(RunDirError, match="no such folder"):
+        run_dir.load(str(tmp_path / "none"))
+    with pytest.raises(RunDirError, match=r"not a finished run: it has no model\.keras"):
+        run_dir.load(str(tmp_path))
+
+
+def test_a_damaged_model_is_named(run_path, tmp_path):
+    for name in ("labels.txt", "config.json"):
+        (tmp_path / name).write_bytes(open(os.path.join(run_path, name), "rb").read())
+    (tmp_path / "model.keras").write_bytes(b"not a model")
+    with pytest.raises(RunDirError, match=r"model\.keras cannot be loaded"):
+        run_dir.load(str(tmp_path)).load_model()
+
+
+def test_forward_keeps_order_and_handles_a_short_last_batch():
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    images = np.random.default_rng(0).normal(size=(7, 2, 2, 3)).astype("float32")
+    batches = tf.data.Dataset.from_tensor_slices({"image": images, "id": np.arange(7)}).batch(3)
+    found = forward.collect(forward.run(model, batches, total=7, description="test"))
+    np.testing.assert_array_equal(found["id"], np.arange(7))
+    np.testing.assert_allclose(found["output"], model(images), rtol=1e-5)
+
+
+def test_single_label_datasets_train_with_softmax(tmp_path, write_photos):
+    photos = write_photos([f"{label}/{i}.png" for label in ("cat", "dog", "eel") for i in range(20)])
+    converted = conversion.convert(
+        config.ConvertConfig(annotations=str(photos), data_dir=str(tmp_path / "data"), name="pets")
+    )
+    assert converted.label_mode == "single"
+    result = training.train(_config(converted.dataset_dir, tmp_path / "run", finetune_epochs=0))
+    assert 0 <= result.metrics["accuracy"] <= 1
+    found = evaluation.predict_split(run_dir.load(result.run_dir), dataset=None, split="train", batch_size=32)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
