@@ -3,11 +3,13 @@
 import collections
 import contextlib
 import dataclasses
+import io
 import logging
 import os
 import shutil
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -16,7 +18,7 @@ from etils import epath
 from tfr import dataset_dir, files, planning, progress, row_store, shard_writer
 from tfr.annotations import Source
 from tfr.config import ConvertConfig
-from tfr.errors import ConversionError, DatasetError
+from tfr.errors import ConversionError, DatasetError, UsageError
 from tfr.shard_writer import ShardReport, WriteSettings
 
 _PLAN_DIR = ".plan"
@@ -95,9 +97,11 @@ def convert(config: ConvertConfig) -> ConversionResult:
       DatasetError: another dataset is there already.
     """
     plan_dir = f"{config.dataset_dir}/{_PLAN_DIR}"
-    done = _existing(config)
+    content_hash = dataset_dir.content_hash(config)  # of the state before: what changes from here on is not in it
+    done = _existing(config, content_hash)
     if done is not None:
         return done
+    pipeline = _make_pipeline(config)
     files.make_dirs(plan_dir)
     with _exclusive(plan_dir):
         plan = planning.make_plan(config, plan_dir)
@@ -110,33 +114,47 @@ def convert(config: ConvertConfig) -> ConversionResult:
             threads=config.threads_per_worker,
         )
         _remove_strays(config, plan)
-        _run(config, plan, settings)
+        _run(pipeline, plan, settings)
         reports = _reconcile(plan, plan_dir)
-        return _publish(config, plan, reports)
+        return _publish(config, plan, reports, content_hash)
 
 
-def _existing(config: ConvertConfig) -> ConversionResult | None:
-    """The result of an earlier conversion of the same, else None; another dataset there is an error or removed."""
-    if not files.exists(f"{config.dataset_dir}/dataset_info.json"):
-        return None
-    if config.overwrite:
-        epath.Path(config.dataset_dir).rmtree()
+def _existing(config: ConvertConfig, content_hash: str) -> ConversionResult | None:
+    """The result of an earlier conversion of the same, else None; another dataset there is an error."""
+    if config.overwrite or not files.exists(f"{config.dataset_dir}/dataset_info.json"):
         return None
     conversion = dataset_dir.read_conversion(config.dataset_dir)
-    if conversion.get("content_hash") == _content_hash(config):
+    if conversion.get("content_hash") == content_hash:
+        _remove_plan(config)  # a job that was killed at its very end leaves it
         return ConversionResult(**{**conversion["result"], "dataset_dir": config.dataset_dir, "reused": True})
-    before, now = conversion.get("config", {}), config.content()
-    changed = [f"{key}: {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key]]
     raise DatasetError(
-        f"{config.dataset_dir} holds a dataset made from other input or with another config "
-        f"({'; '.join(changed) or 'the annotation file or the list of images changed'}). Say --overwrite to replace "
-        "it, or give another --version or --name."
+        f"{config.dataset_dir} holds a dataset {_what_changed(conversion, config)}. Say --overwrite to replace it, or "
+        "give another --version or --name."
     )
 
 
-def _content_hash(config: ConvertConfig) -> str:
-    """Config and state of the input: the annotation file's bytes, and names and sizes of the images."""
-    return dataset_dir.content_hash(config)
+def _what_changed(conversion: dict[str, Any], config: ConvertConfig) -> str:
+    if not conversion:
+        return "that tfr convert did not make"
+    before, now = _flat(conversion.get("config", {})), _flat(config.content())
+    changed = [f"{key}: {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key]]
+    difference = "; ".join(changed) or "the annotations or the list of images changed"
+    return f"made from other input or with another config ({difference})"
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by their own names: {'image': {'min_side': 1}} -> {'min_side': 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= value if isinstance(value, dict) and key in ("read", "image") else {key: value}
+    return flat
+
+
+def _remove_plan(config: ConvertConfig) -> None:
+    if files.is_local(config.dataset_dir):
+        shutil.rmtree(f"{config.dataset_dir}/{_PLAN_DIR}", ignore_errors=True)
+    elif files.exists(f"{config.dataset_dir}/{_PLAN_DIR}"):
+        epath.Path(config.dataset_dir, _PLAN_DIR).rmtree()
 
 
 @contextlib.contextmanager
@@ -158,25 +176,46 @@ def _exclusive(plan_dir: str) -> Iterator[None]:
 
 
 def _remove_strays(config: ConvertConfig, plan: planning.Plan) -> None:
-    """Removes what an earlier, interrupted run left and this plan does not name: temporaries and other shards."""
-    wanted = {shard.file for shard in plan.shards}
-    for path in epath.Path(config.dataset_dir).iterdir():
-        if path.name.startswith(f"{config.name}-") and path.name not in wanted:
-            path.unlink()
+    """Removes what this plan does not name: what an interrupted run left, and the dataset that is overwritten."""
+    folder = epath.Path(config.dataset_dir)
+    overwritten = (folder / "dataset_info.json").exists()
+    if overwritten:
+        (folder / "dataset_info.json").unlink()  # first: from here on there is no dataset
+    keep = {_PLAN_DIR, *(shard.file for shard in plan.shards)}
+    for path in folder.iterdir():
+        is_ours = path.name.startswith(f"{config.name}-") or ".tmp-" in path.name
+        if path.name not in keep and (overwritten or is_ours):
+            path.rmtree() if path.is_dir() else path.unlink()
     for path in epath.Path(config.dataset_dir, _PLAN_DIR).iterdir():
         if ".tmp-" in path.name or path.name.endswith(".progress"):
             path.unlink()
 
 
-def _run(config: ConvertConfig, plan: planning.Plan, settings: WriteSettings) -> None:
-    """Runs the Beam job to its end."""
+def _make_pipeline(config: ConvertConfig) -> beam.Pipeline:
+    """An empty pipeline on the runner that the config names.
+
+    Raises:
+      UsageError: Beam does not know the runner, or refuses its options.
+    """
     arguments = [f"--runner={config.runner}", *config.beam_args]
     if config.runner == _LOCAL_RUNNER and not any("direct_num_workers" in argument for argument in arguments):
         arguments.append("--direct_num_workers=1")
-    # A list, always: without one PipelineOptions reads sys.argv.
-    options = PipelineOptions(arguments)
+    usage = io.StringIO()
+    with _quiet_beam(), contextlib.redirect_stderr(usage):
+        try:
+            options = PipelineOptions(arguments)  # a list, always: without one it reads sys.argv
+            options.get_all_options()  # or argparse would end the process when one is first asked for
+            return beam.Pipeline(runner=config.runner, options=options)
+        except SystemExit as err:
+            message = usage.getvalue().strip().rpartition("error: ")[2]
+            raise UsageError(f"A Beam option is wrong: {message}") from err
+        except (ValueError, ImportError, AttributeError) as err:
+            raise UsageError(f"--runner={config.runner}: Beam refuses it: {' '.join(str(err).split())}") from err
+
+
+def _run(pipeline: beam.Pipeline, plan: planning.Plan, settings: WriteSettings) -> None:
+    """Runs the Beam job to its end."""
     with _quiet_beam(), _progress(plan, settings.plan_dir):
-        pipeline = beam.Pipeline(runner=config.runner, options=options)
         build_pipeline(pipeline, plan.shards, settings)
         try:
             state = pipeline.run().wait_until_finish()
@@ -272,7 +311,7 @@ def _check_rejects(config: ConvertConfig, by_reason: collections.Counter[str], r
     """How many rows are lost for good; raises if they are more than allowed."""
     lost = sum(count for reason, count in by_reason.items() if reason != "duplicate_id")
     if config.max_rejects is not None and lost > config.max_rejects:
-        path = f"{config.dataset_dir}/rejected.jsonl"
+        path = f"{config.dataset_dir}/{_PLAN_DIR}/{dataset_dir.REJECTED_FILE}"
         dataset_dir.write_rejects(path, rejects)
         raise ConversionError(
             f"{lost} rows became no example ({dict(by_reason)}), more than --max_rejects={config.max_rejects}. They "
@@ -281,7 +320,9 @@ def _check_rejects(config: ConvertConfig, by_reason: collections.Counter[str], r
     return lost
 
 
-def _publish(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> ConversionResult:
+def _publish(
+    config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport], content_hash: str
+) -> ConversionResult:
     """Writes everything that makes the shards a dataset; dataset_info.json comes last."""
     written = [row_store.Reject(Source(r[0], r[1]), *r[2:]) for report in reports for r in report.rejects]
     rejects = sorted([*plan.rejects, *written])
@@ -308,11 +349,8 @@ def _publish(config: ConvertConfig, plan: planning.Plan, reports: list[ShardRepo
     )
     if not result.records_written:
         raise ConversionError(f"No image could be used: {dict(by_reason)}. Nothing was published.")
-    dataset_dir.publish(config, plan, reports, rejects, result)
-    if files.is_local(config.dataset_dir):
-        shutil.rmtree(f"{config.dataset_dir}/{_PLAN_DIR}")
-    else:
-        epath.Path(config.dataset_dir, _PLAN_DIR).rmtree()
+    dataset_dir.publish(config, plan, reports, rejects, result, content_hash)
+    _remove_plan(config)
     return result
 
 

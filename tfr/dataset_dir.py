@@ -29,17 +29,33 @@ WITHOUT_ROW_FILE = "images_without_row.txt"
 
 
 def content_hash(config: ConvertConfig) -> str:
-    """A digest of all that a conversion depends on: config, annotation file, names and sizes of the images."""
-    parts = [config.content_hash()]
+    """A digest of all that a conversion depends on: config, annotations, names and sizes of the images."""
+    parts: list[Any] = [config.content_hash()]
     path = config.annotations_path
     if path is None:
-        table = repr(config.annotations.to_dict("list"))  # type: ignore[union-attr]
-        parts.append(hashlib.blake2b(table.encode(), digest_size=16).hexdigest())
-    elif not files.is_dir(path) and files.exists(path):
-        parts.append(hashlib.blake2b(files.read_bytes(path), digest_size=16).hexdigest())
-    if config.list_images and files.is_dir(config.image_dir):
-        parts.append(digest(sorted(files.list_files(config.image_dir))))
+        parts.append(_digest_bytes(repr(config.annotations.to_dict("list")).encode()))  # type: ignore[union-attr]
+    elif files.is_dir(path):
+        listed = sorted(files.list_files(path))
+        parts += [listed, *(_digest_file(files.join(path, file.path)) for file in listed if _is_text(file.path))]
+    for file in (path, config.labels_file, config.label_map, config.read.classes_file):
+        if file is not None and files.exists(file) and not files.is_dir(file):
+            parts.append(_digest_file(file))
+    if config.list_images and config.image_dir != path and files.is_dir(config.image_dir):
+        parts.append(sorted(files.list_files(config.image_dir)))
     return digest(parts)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file in a folder of annotations can hold some: not an image, nor records as large as images."""
+    return not files.is_image_name(path) and ".tfrecord" not in path
+
+
+def _digest_file(path: str) -> str:
+    return _digest_bytes(files.read_bytes(path))
+
+
+def _digest_bytes(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def publish(
@@ -48,6 +64,7 @@ def publish(
     reports: list[ShardReport],
     rejects: list[row_store.Reject],
     result: "ConversionResult",
+    content_hash: str,
 ) -> None:
     """Writes the files that make shards a dataset. A directory without dataset_info.json, the last, is not one."""
     folder = config.dataset_dir
@@ -57,7 +74,7 @@ def publish(
         files.write_text(f"{folder}/{WITHOUT_ROW_FILE}", "".join(f"{path}\n" for path in plan.images_without_row))
     conversion = {
         "config": config.content(),
-        "content_hash": content_hash(config),
+        "content_hash": content_hash,
         "versions": _versions(),
         "result": dataclasses.asdict(result),
         "shards": [_shard_entry(report) for report in reports],
@@ -184,8 +201,11 @@ def read_conversion(path: str) -> dict[str, Any]:
     file = f"{path}/{CONVERSION_FILE}"
     if not files.exists(file):
         return {}
-    with files.open_text(file) as opened:
-        return json.load(opened)
+    try:
+        with files.open_text(file) as opened:
+            return json.load(opened)
+    except ValueError as err:
+        raise DatasetError(f"{file}: cannot be read as JSON: {err}. Convert again with --overwrite.") from err
 
 
 def label_key(builder: tfds.core.DatasetBuilder) -> str:

@@ -23,6 +23,7 @@ class CommandFlags:
 
     def parse(self, argv: Sequence[str]) -> list[str]:
         """Parses arguments (without the program's name); returns the positional ones. Raises flags.Error."""
+        self.values.unparse_flags()  # a call does not inherit the values of the one before it
         return self.values(["tfr", *argv])[1:]
 
     def chosen_verbosity(self) -> int:

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -167,9 +168,13 @@ def _encode(row: dict[str, Any], settings: WriteSettings) -> _Encoded:
 def _read_image(path: str) -> bytes:
     try:
         return files.read_bytes(path)
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         raise images.ImageRejectedError("missing", f"no file {path}") from err
     except (PermissionError, IsADirectoryError) as err:
+        raise images.ImageRejectedError("unreadable", str(err)) from err
+    except (OSError, ValueError) as err:  # names that no file can have; a disk or a network that fails is no reject
+        if isinstance(err, OSError) and err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
         raise images.ImageRejectedError("unreadable", str(err)) from err
 
 

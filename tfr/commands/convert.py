@@ -17,6 +17,7 @@ from tfr import splits
 from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MIRFLICKR_LABELS, ReadOptions
 from tfr.annotations.formats import FORMATS
 from tfr.config import LABEL_MODES, ON_DUPLICATE, ConvertConfig
+from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 from tfr.images import ImageOptions
 
@@ -102,6 +103,10 @@ _THREADS = _job.integer("threads_per_worker", 2, "Threads that read and verify i
 
 def main(args: list[str]) -> None:
     """Builds the config, converts, and says what happened."""
+    if stray := [argument for argument in args if not argument.startswith("--")]:
+        raise UsageError(
+            f"tfr convert takes flags only, and after `--` Beam options as --name=value. Received: {' '.join(stray)}"
+        )
     config = ConvertConfig(
         annotations=_ANNOTATIONS.value,
         images=_IMAGES.value,
