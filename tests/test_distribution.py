@@ -24,9 +24,9 @@ targets = (values[:, :3] > 0).astype("float32")
 targets[::5, 1] = -1  # unknown
 batches = bottlenecks.training_batches(bottlenecks.Embeddings(values, targets), 16, seed=3)
 with strategy.scope():
-    head = models.build_head(8, 3, hidden_units=(5,), dropout=0.0)
+    head = models.build_head(8, 3, hidden_units=(5,), num_members=2, dropout=0.0)
     head.set_weights([np.random.default_rng(i).normal(size=w.shape) * 0.3 for i, w in enumerate(head.get_weights())])
-    head.compile(keras.optimizers.AdamW(1e-2), losses.get_loss(True), jit_compile=False)
+    head.compile(keras.optimizers.AdamW(1e-2), losses.TaggerLoss(True), jit_compile=False)
 history = head.fit(batches, steps_per_epoch=4, epochs=5, verbose=0).history
 print(json.dumps({"loss": history["loss"], "weights": [w.ravel().tolist() for w in head.get_weights()]}))
 """

@@ -19,7 +19,9 @@ def batch():
 
 def test_binary_cross_entropy_is_the_mean_over_labels_and_examples(batch):
     targets, logits = batch
-    assert float(losses.get_loss(True)(targets, logits)) == pytest.approx(_cross_entropy(targets, logits).mean(), 1e-5)
+    assert float(losses.TaggerLoss(True)(targets, logits)) == pytest.approx(
+        _cross_entropy(targets, logits).mean(), 1e-5
+    )
 
 
 def test_unknown_labels_have_no_loss_and_no_gradient(batch):
@@ -30,7 +32,7 @@ def test_unknown_labels_have_no_loss_and_no_gradient(batch):
     known = targets != -1
     values = tf.Variable(logits)
     with tf.GradientTape() as tape:
-        loss = losses.get_loss(True)(targets, values)
+        loss = losses.TaggerLoss(True)(targets, values)
     assert float(loss) == pytest.approx((_cross_entropy(targets, logits) * known).sum() / targets.size, 1e-5)
     gradient = tape.gradient(loss, values).numpy()
     assert (gradient[~known] == 0).all()
@@ -40,10 +42,26 @@ def test_unknown_labels_have_no_loss_and_no_gradient(batch):
 def test_label_smoothing_moves_targets_towards_one_half(batch):
     targets, logits = batch
     expected = _cross_entropy(0.9 * targets + 0.05, logits).mean()
-    assert float(losses.get_loss(True, label_smoothing=0.1)(targets, logits)) == pytest.approx(expected, 1e-5)
+    assert float(losses.TaggerLoss(True, label_smoothing=0.1)(targets, logits)) == pytest.approx(expected, 1e-5)
 
 
 def test_single_label_is_softmax_cross_entropy():
     logits = np.array([[2.0, 0.0, -1.0]], dtype="float32")
     expected = -np.log(np.exp(2) / np.exp(logits).sum())
-    assert float(losses.get_loss(False)(np.array([[1.0, 0, 0]]), logits)) == pytest.approx(expected, 1e-5)
+    assert float(losses.TaggerLoss(False)(np.array([[1.0, 0, 0]]), logits)) == pytest.approx(expected, 1e-5)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_the_loss_of_an_ensemble_is_the_mean_over_its_members(batch, multi_label):
+    targets, logits = batch
+    targets = targets if multi_label else np.eye(4, dtype="float32")[np.arange(6) % 4]
+    members = np.stack([logits, -logits, 2 * logits], axis=1)
+    loss = losses.TaggerLoss(multi_label)
+    expected = np.mean([float(loss(targets, members[:, i])) for i in range(3)])
+    assert float(loss(targets, members)) == pytest.approx(expected, 1e-5)
+
+
+def test_one_label_alone_works():
+    targets, logits = np.array([[1.0], [0.0]], "float32"), np.array([[[0.5], [1.0]], [[-1.0], [0.0]]], "float32")
+    expected = _cross_entropy(targets[:, None], logits).mean()
+    assert float(losses.TaggerLoss(True)(targets, logits)) == pytest.approx(expected, 1e-5)

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -107,7 +109,7 @@ def test_evaluation_appends_a_row_a_run(run_path, tmp_path):
 
 def test_prediction_agrees_with_evaluation_and_skips_bad_files(dataset, run_path):
     """The same image has the same probabilities from a loose file as from the dataset."""
-    dataset_dir, images = dataset
+    _, images = dataset
     found = evaluation.predict_split(run_dir.load(run_path), dataset=None, split="test", batch_size=8)
     names = [name for name in found.ids if name.endswith(".jpg")]
     paths = [os.path.join(images, name) for name in names]
@@ -132,7 +134,7 @@ def test_only_bad_files_still_give_a_result_each(run_path, dataset):
 
 def test_the_same_seed_gives_the_same_run(dataset, run_path, tmp_path):
     training.train(_config(dataset[0], tmp_path / "again"))
-    first, second = (open(os.path.join(p, "history.csv")).read() for p in (run_path, str(tmp_path / "again")))
+    first, second = ((pathlib.Path(path) / "history.csv").read_text() for path in (run_path, tmp_path / "again"))
     assert first == second
 
 
@@ -188,7 +190,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
 
 def test_a_damaged_model_is_named(run_path, tmp_path):
     for name in ("labels.txt", "config.json"):
-        (tmp_path / name).write_bytes(open(os.path.join(run_path, name), "rb").read())
+        shutil.copy(os.path.join(run_path, name), tmp_path)
     (tmp_path / "model.keras").write_bytes(b"not a model")
     with pytest.raises(RunDirError, match=r"model\.keras cannot be loaded"):
         run_dir.load(str(tmp_path)).load_model()

@@ -45,7 +45,8 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, phase: str, monitor: str):
         super().__init__()
-        self._phase, self._monitor, self._best = phase, monitor, -math.inf
+        self._phase, self._monitor, self._best = phase, monitor, math.inf
+        self._sign = 1 if monitor == "val_loss" else -1
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the bar."""
@@ -58,10 +59,10 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Says how the epoch went, if it is the best so far."""
         logs = logs or {}
-        value = logs.get(self._monitor, -math.inf)
+        value = logs.get(self._monitor, math.nan)
         self._bar.set_postfix_str(f"loss {logs.get('loss', math.nan):.4f}, {self._monitor} {value:.4f}", refresh=False)
-        if value > self._best:
-            self._best = value
+        if self._sign * value < self._best:
+            self._best = self._sign * value
             shown = ", ".join(f"{key} {number:.4f}" for key, number in logs.items() if key != "learning_rate")
             progress.write(self._bar, f"{self._phase} epoch {epoch + 1}/{self.params['epochs']}: {shown}")
 

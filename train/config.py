@@ -40,14 +40,16 @@ class ModelConfig:
       backbone: a key of BACKBONES; None: efficientnet_lite0 if its weights are installed, else mobilenet_v2.
       weights: 'imagenet', 'none' for random ones, or a file.
       image_size: side of the square input in pixels; None: the backbone's own.
-      hidden_units: sizes of the head's hidden layers; empty for a linear head.
+      hidden_units: sizes of the hidden layers of each member of the head; empty for a linear head.
+      ensemble_size: members of the head, small networks side by side whose mean predicts.
       dropout: share of the head's inputs (and hidden units) dropped in training.
     """
 
     backbone: str | None = None
     weights: str = "imagenet"
     image_size: int | None = None
-    hidden_units: tuple[int, ...] = (512,)
+    hidden_units: tuple[int, ...] = (256,)
+    ensemble_size: int = 4
     dropout: float = 0.7
 
 
@@ -58,13 +60,14 @@ class TrainConfig:
     Attributes:
       run_dir: the directory that the run writes.
       data, model: see there.
-      epochs: epochs of the head phase, at most; it stops when `monitor` has not risen for `patience` epochs.
+      epochs: epochs of the head phase, at most; it stops when `monitor` has not improved for `patience` epochs.
       learning_rate: of the head phase, at its start.
       weight_decay: of AdamW, on the head's kernels.
       finetune_epochs: epochs of the fine-tuning phase; 0 for none.
       finetune_learning_rate: its learning rate.
       patience: epochs without a better `monitor` before a phase ends.
-      monitor: validation metric that decides which epoch's weights are kept.
+      monitor: validation metric that decides which epoch's weights are kept. Small validation splits make mAP a
+        noisy guide, hence the loss.
       seed: fixes initial weights, shuffling and dropout.
       strategy: 'auto' (all GPUs if there are several, else one device), 'mirrored', or 'none'.
       num_virtual_devices: logical CPU devices to make, to try several replicas without GPUs.
@@ -80,7 +83,7 @@ class TrainConfig:
     finetune_epochs: int = 0
     finetune_learning_rate: float = 1e-4
     patience: int = 20
-    monitor: str = "val_macro_map"
+    monitor: str = "val_loss"
     seed: int = 0
     strategy: str = "auto"
     num_virtual_devices: int | None = None

@@ -6,33 +6,31 @@ import tensorflow as tf
 from .preprocessing import UNKNOWN
 
 
-@keras.saving.register_keras_serializable("tfr")
-class MaskedBinaryCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy summed over the known labels and divided by the number of labels.
+class TaggerLoss(keras.losses.Loss):
+    """Cross-entropy of tags: binary for each label, or softmax over all of them.
 
-    Targets are float32 (batch, num_labels) of 1, 0 and UNKNOWN; predictions are logits of the same shape. An example
-    with unknown labels weighs less, rather than its known labels more.
+    Targets are float32 (batch, num_labels) of 1, 0 and UNKNOWN; predictions are logits, (batch, num_labels), or
+    (batch, num_members, num_labels) for an ensemble, whose members' losses are averaged. Binary losses are summed over
+    the known labels and divided by the number of labels: an example with unknown labels weighs less, rather than its
+    known labels more.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, name: str = "binary_crossentropy", **kwargs: object):
-        super().__init__(name=name, **kwargs)
-        self.label_smoothing = label_smoothing
+    def __init__(self, multi_label: bool, label_smoothing: float = 0.0):
+        """`label_smoothing` moves targets that far towards one half, or towards the uniform distribution."""
+        super().__init__(name="cross_entropy")
+        self._multi_label, self._smoothing = multi_label, label_smoothing
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Loss of each example, float32 (batch,)."""
-        known = tf.cast(y_true != UNKNOWN, y_pred.dtype)
-        targets = tf.maximum(tf.cast(y_true, y_pred.dtype), 0.0)
-        smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=smooth, logits=y_pred)
-        return tf.reduce_mean(losses * known, axis=-1)
-
-    def get_config(self) -> dict[str, object]:
-        """Keras's serialisation."""
-        return {**super().get_config(), "label_smoothing": self.label_smoothing}
-
-
-def get_loss(multi_label: bool, label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """The loss for a label mode: binary cross-entropy a label, or softmax cross-entropy over all of them."""
-    if multi_label:
-        return MaskedBinaryCrossentropy(label_smoothing)
-    return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+        targets = tf.cast(y_true, y_pred.dtype)
+        if len(y_pred.shape) > len(targets.shape):
+            targets = tf.repeat(targets[:, None, :], y_pred.shape[1], axis=1)
+        known = tf.cast(targets != UNKNOWN, y_pred.dtype)
+        targets = tf.maximum(targets, 0.0) * (1 - self._smoothing)
+        if self._multi_label:
+            targets += 0.5 * self._smoothing
+            losses = known * tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=y_pred)
+        else:
+            targets += self._smoothing / y_pred.shape[-1]
+            losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=y_pred)[..., None]
+        return tf.reduce_mean(losses, axis=list(range(1, len(losses.shape))))

@@ -13,51 +13,79 @@ def build_head(
     num_labels: int,
     *,
     hidden_units: Sequence[int] = (),
+    num_members: int = 1,
     dropout: float = 0.5,
     mean: np.ndarray | None = None,
     variance: np.ndarray | None = None,
     prior: np.ndarray | None = None,
 ) -> keras.Model:
-    """Builds the classifier that stands on a backbone.
+    """Builds the classifier that stands on a backbone: an ensemble of small networks, side by side in one.
+
+    Members see the same dropout of their input, start from different weights, and are trained each on its own loss;
+    their mean is what predicts. Averaging networks trained so was on small data better than one of any size tried
+    (deep ensembles: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles", 2017).
 
     Args:
       embedding_size: numbers in an embedding.
       num_labels: labels.
-      hidden_units: sizes of hidden layers (ReLU); empty for a linear head.
+      hidden_units: sizes of each member's hidden layers (ReLU); empty for linear members.
+      num_members: networks in the ensemble.
       dropout: share of the inputs of every dense layer dropped in training.
-      mean, variance: of the training embeddings, float32 (embedding_size,): the head standardises its input by them.
+      mean, variance: of the training embeddings, float32 (embedding_size,): inputs are centred, and divided by one
+        common scale, which keeps what differs much between images large.
       prior: share of training examples that carry each label, float32 (num_labels,): the biases start at its logit,
         so that the first steps are not spent on learning how frequent labels are.
 
     Returns:
-      A model from float32 (batch, embedding_size) to logits, float32 (batch, num_labels).
+      A model from float32 (batch, embedding_size) to the members' logits, float32 (batch, num_members, num_labels).
     """
     inputs = keras.Input((embedding_size,), name="embedding")
     x = inputs
     if mean is not None and variance is not None:
-        x = keras.layers.Normalization(mean=mean, variance=variance + 1e-6, name="standardize")(x)
+        common = np.full(embedding_size, variance.mean() + 1e-6, np.float32)
+        x = keras.layers.Normalization(mean=mean, variance=common, name="standardize")(x)
+    x = keras.layers.RepeatVector(num_members, name="members")(keras.layers.Dropout(dropout, name="dropout")(x))
     for number, units in enumerate(hidden_units, 1):
+        x = _member_dense(num_members, units, name=f"hidden_{number}", activation="relu")(x)
         x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
-        x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    bias = "zeros" if prior is None else keras.initializers.Constant(_logit(prior))
-    # A linear head starts from the prior alone; behind a hidden layer the zeros would block its gradient.
+    # A linear head starts from the prior alone; behind a hidden layer zeros would block its gradient.
     kernel = "glorot_uniform" if hidden_units else "zeros"
-    logits = keras.layers.Dense(num_labels, name="logits", kernel_initializer=kernel, bias_initializer=bias)
+    bias = "zeros" if prior is None else _PriorBias(prior)
+    logits = _member_dense(
+        num_members, num_labels, name="member_logits", kernel_initializer=kernel, bias_initializer=bias
+    )
     return keras.Model(inputs, logits(x), name="head")
 
 
-def _logit(prior: np.ndarray) -> np.ndarray:
-    clipped = np.clip(prior, _RARE, 1 - _RARE)
-    return np.log(clipped / (1 - clipped)).astype(np.float32)
+def _member_dense(num_members: int, units: int, **options: object) -> keras.layers.Layer:
+    """A dense layer for each member: (batch, num_members, n) to (batch, num_members, units)."""
+    return keras.layers.EinsumDense("bmu,muv->bmv", output_shape=(num_members, units), bias_axes="mv", **options)
+
+
+class _PriorBias(keras.initializers.Initializer):
+    """The logit of each label's frequency, for every member."""
+
+    def __init__(self, prior: np.ndarray):
+        clipped = np.clip(prior, _RARE, 1 - _RARE)
+        self._logits = np.log(clipped / (1 - clipped))
+
+    def __call__(self, shape: tuple[int, ...], dtype: object = None) -> np.ndarray:
+        """Repeats the logits over the members."""
+        return keras.ops.convert_to_tensor(np.broadcast_to(self._logits, shape), dtype=dtype)
 
 
 def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """The head on the backbone: pixels, float32 (batch, height, width, 3) of 0 to 255, to logits."""
+    """The head on the backbone: pixels, float32 (batch, height, width, 3) of 0 to 255, to the members' mean logits."""
     x = backbone.output
     for layer in head.layers[1:]:  # one flat chain: a nested model would be saved with how it was compiled
         x = layer(x)
-    return keras.Model(backbone.input, x, name="tagger_logits")
+    return keras.Model(backbone.input, mean_logits(x), name="tagger_logits")
+
+
+def mean_logits(member_logits: keras.KerasTensor) -> keras.KerasTensor:
+    """(batch, num_members, num_labels) to (batch, num_labels)."""
+    return keras.layers.GlobalAveragePooling1D(name="logits")(member_logits)
 
 
 def with_probabilities(logits_model: keras.Model, multi_label: bool) -> keras.Model:

@@ -148,6 +148,7 @@ def _train_head(task: _Task, backbone: keras.Model) -> tuple[keras.Model, np.nda
             train_set.values.shape[1],
             len(task.names),
             hidden_units=config.model.hidden_units,
+            num_members=config.model.ensemble_size,
             dropout=config.model.dropout,
             mean=train_set.values.mean(axis=0),
             variance=train_set.values.var(axis=0),
@@ -156,7 +157,7 @@ def _train_head(task: _Task, backbone: keras.Model) -> tuple[keras.Model, np.nda
     activate = keras.activations.sigmoid if task.multi_label else keras.activations.softmax
 
     def predict() -> np.ndarray:
-        return activate(head(validation.values, training=False)).numpy()
+        return activate(head(validation.values, training=False).numpy().mean(axis=1)).numpy()
 
     batches = bottlenecks.training_batches(train_set, config.data.batch_size, config.seed)
     _fit(task, "head", head, batches, predict, validation.targets)
@@ -199,7 +200,7 @@ def _fit(
         schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        model.compile(optimizer, losses.get_loss(task.multi_label), jit_compile=False)
+        model.compile(optimizer, losses.TaggerLoss(task.multi_label), jit_compile=False)
     task.history.phase = phase
     logs = os.path.join(config.run_dir, "tensorboard", phase)
     model.fit(

@@ -45,8 +45,9 @@ _IMAGE_SIZE = _model.integer("image_size", None, "Side of the input in pixels. D
 _HIDDEN_UNITS = _model.list(
     "hidden_units",
     [str(n) for n in _DEFAULT.model.hidden_units],
-    "Sizes of the head's hidden layers; empty for a linear head.",
+    "Hidden layers of each member; empty for linear.",
 )
+_ENSEMBLE = _model.integer("ensemble_size", _DEFAULT.model.ensemble_size, "Members of the head, averaged.", lower=1)
 _DROPOUT = _model.float(
     "dropout", _DEFAULT.model.dropout, "Share of the inputs of the head's layers dropped in training.", lower=0.0
 )
@@ -106,6 +107,7 @@ def main(args: list[str]) -> None:
             weights=_WEIGHTS.value,
             image_size=_IMAGE_SIZE.value,
             hidden_units=_units(_HIDDEN_UNITS.value),
+            ensemble_size=_ENSEMBLE.value,
             dropout=_DROPOUT.value,
         ),
         epochs=_EPOCHS.value,
