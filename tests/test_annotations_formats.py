@@ -393,6 +393,11 @@ def test_frame():
     assert [e.reason for e in events if isinstance(e, RejectedRow)] == ["no_id"]
 
 
+def test_frame_refuses_options_of_files():
+    with pytest.raises(UsageError, match="Format 'DataFrame' has no use for --classes_file"):
+        annotations.read(pd.DataFrame(), options=ReadOptions(classes_file="a.csv"))
+
+
 def test_frame_with_extension_types():
     frame = pd.DataFrame(
         {"Id": pd.array(["01", pd.NA], "string"), "x": pd.array([1, 0], "Int64"), "y": pd.array([pd.NA, 1], "Int64")}

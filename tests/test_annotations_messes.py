@@ -243,7 +243,9 @@ def test_images_outside_are_refused(read, image, reason):
         ("gs://bucket/photos/a.jpg", {"images": "gs://bucket/photos/"}, "a.jpg"),
         ("gs://bucket/photos/a.jpg", {"images": "photos"}, "photos/a.jpg"),
         ("https://host/p/a.jpg", {"strip_prefix": "https://host/p/"}, "a.jpg"),
+        ("./in/a.jpg", {}, "in/a.jpg"),
         ("train/a.jpg", {"split_from_folder": True}, "train/a.jpg"),
+        ("./train/a.jpg", {"split_from_folder": True}, "train/a.jpg"),
     ],
 )
 def test_paths_are_made_relative(read, image, options, expected):

@@ -109,18 +109,28 @@ def test_no_image_at_all_shows_both_sides(plan):
             ["Caf\u00e9.jpg", "b.jpg"],
             {"Cafe\u0301.jpg": "Caf\u00e9.jpg", "b.jpg": "b.jpg"},
         ),
+        (["d\\A.jpg", "b.jpg"], ["d/A.jpg", "b.jpg"], {"d\\A.jpg": "A.jpg", "b.jpg": "b.jpg"}),
         (["A.jpg", "a.jpg"], ["a.jpg", "b.jpg"], {"a.jpg": "a.jpg"}),  # the file belongs to the row that names it
         (["A.jpg", "a.jpg"], ["a.jpg", "A.jpg"], {"a.jpg": "a.jpg", "A.jpg": "A.jpg"}),
         (["B.jpg", "a.jpg"], ["a.jpg", "b.jpg", "b.JPG"], {"a.jpg": "a.jpg"}),  # could be either
         (["B.JPG", "b.JPG", "a.jpg"], ["a.jpg", "b.jpg"], {"a.jpg": "a.jpg"}),  # two rows for one file
     ],
-    ids=["case", "case of a stem", "accents", "taken", "both there", "ambiguous files", "ambiguous rows"],
+    ids=[
+        "case",
+        "case of a stem",
+        "accents",
+        "backslashes",
+        "taken",
+        "both there",
+        "ambiguous files",
+        "ambiguous rows",
+    ],
 )
 def test_names_that_differ_by_case(plan, rows, images, found):
     made, lines = plan([(name, "x|y") for name in rows], images)
     assert {id_: row["path"].rsplit("/", 1)[-1] for id_, row in lines.items()} == found
     differ = any(id_.split(".")[0] != name.split(".")[0] for id_, name in found.items())
-    assert any("differ by case or accents" in text for text in made.warnings) == differ
+    assert any("differ by case, accents or slashes" in text for text in made.warnings) == differ
 
 
 def test_unknown_absent_and_no_labels_stay_three_things(tmp_path):

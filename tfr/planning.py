@@ -146,7 +146,7 @@ def _find_images(store: row_store.RowStore, config: ConvertConfig) -> tuple[int 
             f"None of the rows has an image: row 1 wants {missing[0][1]!r}, and {config.image_dir} holds {listed} "
             f"images such as {without_row[:3]}. Check --images, --id_column, --image_column and --image_template."
         )
-    alike = [f"images are found under names that differ by case or accents: {similar}, ..."] if similar else []
+    alike = [f"images are found under names that differ by case, accents or slashes: {similar}, ..."] if similar else []
     return listed, without_row, alike
 
 

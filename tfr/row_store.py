@@ -222,7 +222,7 @@ class RowStore:
         self._db.execute("UPDATE rows SET path = image, size = record_size(image) WHERE image GLOB ?", (pattern,))
 
     def join_similar_images(self) -> list[tuple[str, str]]:
-        """Joins what is left where names differ only by case or Unicode form, and one row and one file do so.
+        """Joins what is left where names differ only by case, Unicode form or slashes, and one row and one file do so.
 
         Returns:
           The first few of (image as the row has it, file).
@@ -358,8 +358,8 @@ def _unit(rows: list[list[int]]) -> stratification.Unit:
 
 
 def _fold(path: str) -> str:
-    """A path as it is compared when case and Unicode form are not."""
-    return unicodedata.normalize("NFC", path).casefold()
+    """A path as it is compared when case, Unicode form and the kind of slash are not."""
+    return unicodedata.normalize("NFC", path).casefold().replace("\\", "/")
 
 
 def _dump(value: object) -> str:

@@ -266,6 +266,7 @@ def read(
     if not isinstance(annotations, (str, os.PathLike)):
         from tfr.annotations import frame_reader
 
+        _check_options("DataFrame", _TABLE, options)
         return paths.keep_inside(frame_reader.read_frame(annotations, options), options)
     path, notes = os.fspath(annotations), []
     if format == "auto":
@@ -286,8 +287,12 @@ def _check(path: str, format: str, options: ReadOptions) -> None:
     if not (entry.is_folder if files.is_dir(path) else entry.is_file):
         is_, is_not = ("a folder", "a file") if files.is_dir(path) else ("a file", "a folder")
         raise AnnotationError(f"{path} is {is_}, but format {format!r} is {is_not}: {entry.summary}.")
-    used = (*_ANY_FORMAT, *entry.options)
+    _check_options(format, entry.options, options)
+
+
+def _check_options(format: str, own: tuple[str, ...], options: ReadOptions) -> None:
+    used = (*_ANY_FORMAT, *own)
     set_ = [f.name for f in dataclasses.fields(options) if getattr(options, f.name) != f.default]
     if unused := [f"--{name}" for name in set_ if name not in used]:
-        uses = ", ".join(f"--{name}" for name in entry.options) or "none of its own"
+        uses = ", ".join(f"--{name}" for name in own) or "none of its own"
         raise UsageError(f"Format {format!r} has no use for {', '.join(unused)}. Its options: {uses}.")

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from tfr.annotations.base import Annotation, Event, ReadOptions, RejectedRow
 from tfr.annotations.folder_reader import SPLIT_FOLDERS
 
-# An absolute path, a drive, a URI, or a step up, with either kind of slash.
-_SUSPECT = re.compile(r"^[/\\]|^[A-Za-z]:|://|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00")
+# An absolute path, a drive, a URI, or a step up, with either kind of slash; or a needless './' in front.
+_SUSPECT = re.compile(r"^\./|^[/\\]|^[A-Za-z]:|://|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00")
+_HERE = re.compile(r"^(?:\./+)+")
 _STORES = re.compile(r"^(?:gs|s3)://[^/]+/")  # the bucket of an object store
 
 
@@ -44,7 +45,7 @@ def keep_inside(events: Iterable[Event], options: ReadOptions, *, is_trusted: bo
 def _inside(a: Annotation, options: ReadOptions) -> Annotation | RejectedRow:
     """A row whose path is not plainly relative: mended, or rejected."""
     folder = (options.images or "").rstrip("/")
-    image = a.image
+    image = _HERE.sub("", a.image)
     if folder and image.startswith(folder + "/"):
         image = image[len(folder) + 1 :]
     elif "://" not in folder:
