@@ -68,7 +68,8 @@ def load_json(path: str, options: ReadOptions) -> Any:
     try:
         return parse_json(text)
     except json.JSONDecodeError as err:
-        cut = "" if text.rstrip()[-1] in "]}" else f" The file ends after {len(text)} characters: it seems cut off."
+        is_cut = text.lstrip()[0] in "[{" and text.rstrip()[-1] not in "]}"
+        cut = "" if not is_cut else f" The file ends after {len(text)} characters: it seems cut off."
         raise AnnotationError(
             f"{path}:{err.lineno}: not valid JSON: {err.msg} (column {err.colno}, character {err.pos}).{cut}"
         ) from err

@@ -64,7 +64,7 @@ class _Compiler:
         try:
             tree = ast.parse(_QUOTED.sub(self._name_backticked, self._expression).strip(), mode="eval")
         except (SyntaxError, ValueError, MemoryError, RecursionError) as err:
-            raise self._error(f"cannot be read ({err})") from err
+            raise self._error(f"cannot be read ({getattr(err, 'msg', err)})") from err
         return self._truth(tree.body)
 
     def _name_backticked(self, match: re.Match[str]) -> str:
