@@ -1,6 +1,7 @@
 """What several test modules share: small seeded images, tiny image sets with annotations, and the command line."""
 
 import io
+import logging
 import os
 import pathlib
 import subprocess
@@ -14,6 +15,16 @@ os.environ["TFR_PROGRESS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging():
+    """A command that runs in this process logs to the standard error of its test, which ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
