@@ -9,16 +9,27 @@ if (_ROOT := pathlib.Path(__file__).resolve().parent.parent).joinpath("setup.py"
     __path__.append(str(_ROOT))
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "errors"]
+__all__ = ["Annotation", "ConvertConfig", "TfrError", "__version__", "convert", "read_annotations"]
 
+# name: (module, attribute), imported when asked for: `import tfr` imports nothing of weight.
+_LAZY = {
+    "Annotation": ("tfr.annotations", "Annotation"),
+    "ConvertConfig": ("tfr.config", "ConvertConfig"),
+    "TfrError": ("tfr.errors", "TfrError"),
+    "convert": ("tfr.api", "convert"),
+    "read_annotations": ("tfr.annotations", "read"),
+}
 _LAZY_MODULES = ("annotations", "datasets", "errors", "train")
 
 
 def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        return getattr(importlib.import_module(module), attribute)
     if name in _LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY_MODULES})
+    return sorted({*globals(), *_LAZY, *_LAZY_MODULES})
