@@ -235,10 +235,10 @@ def _first_line(err: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet_beam() -> Iterator[None]:
-    """Silences Beam's start-up chatter below warnings."""
+    """Silences Beam's chatter, and its own report of an error that is raised as well, unless warnings are wanted."""
     logger = logging.getLogger("apache_beam")
     level = logger.level
-    logger.setLevel(max(level, logging.WARNING))
+    logger.setLevel(max(level, logging.WARNING if logger.isEnabledFor(logging.WARNING) else logging.CRITICAL))
     try:
         yield
     finally:

@@ -171,13 +171,16 @@ def _choose_labels(
         if labels or absent is None:  # a row that says nothing does not tell how many labels rows have
             per_row[len(labels)] += 1
     if not per_row:
-        raise ConversionError("The annotations have no usable rows; see the rejected ones above.")
-    chosen = vocabulary.build_vocabulary(
-        counts,
-        labels_file=config.labels_file,
-        min_count=config.min_label_count,
-        exclude=config.exclude_labels,
-    )
+        raise ConversionError(f"The annotations have no usable rows.{_first_reject(store)}")
+    try:
+        chosen = vocabulary.build_vocabulary(
+            counts,
+            labels_file=config.labels_file,
+            min_count=config.min_label_count,
+            exclude=config.exclude_labels,
+        )
+    except AnnotationError as err:
+        raise AnnotationError(f"{err}{_first_reject(store)}") from err
     looks_single = set(per_row) == {1} and len(counts) > 1 and not is_partial
     single = config.label_mode == "single" or (config.label_mode == "auto" and looks_single)
     if single:
@@ -185,6 +188,14 @@ def _choose_labels(
     schema = features.RecordSchema(chosen.names, not single, has_unknown and not single, config.read.keep_columns)
     dropped = {name: count for name, count in counts.items() if name not in chosen.ids}
     return schema, dropped, _label_warnings(counts, chosen)
+
+
+def _first_reject(store: row_store.RowStore) -> str:
+    """A sentence on the rows that were rejected, for errors that they may explain; empty where there are none."""
+    rejects = list(store.rejects())
+    return (
+        f" {len(rejects)} rows were rejected; the first, {rejects[0].source}: {rejects[0].detail}." if rejects else ""
+    )
 
 
 def _unfit_for_single(store: row_store.RowStore, chosen: vocabulary.Vocabulary) -> Iterable[tuple[int, str, str]]:
@@ -226,7 +237,7 @@ def _assign_splits(store: row_store.RowStore, config: ConvertConfig, schema: fea
     sizes = store.split_sizes()
     total = sum(num_rows for num_rows, _ in sizes.values())
     if not total:
-        raise ConversionError("Every row was rejected; nothing is left to convert.")
+        raise ConversionError(f"Every row was rejected; nothing is left to convert.{_first_reject(store)}")
     if bad := [name for name in sizes if not name.isidentifier()]:
         raise AnnotationError(
             f"Splits are called {bad} in the annotations; TFDS wants letters, digits and '_'. Rename them, give "
