@@ -116,7 +116,7 @@ def _tfds(use_beam, args, folder):
             )
             return tfds.core.DatasetInfo(builder=self, features=features)
 
-        def _split_generators(self, dl_manager):
+        def _split_generators(self, dl_manager):  # noqa: ARG002 - TFDS fixes the signature
             return {"train": self._generate_examples()}
 
         def _generate_examples(self):

@@ -17,6 +17,7 @@ CASES = ["tfr_embed", "bare_forward", "keras_predict"]
 
 def _run(args):
     import numpy as np
+
     from tfr.train import backbones, bottlenecks, forward, input_pipeline
 
     builder = input_pipeline.open_dataset(args.dataset)

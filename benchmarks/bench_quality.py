@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
 from tfr import dataset_dir
 from tfr.train import backbones, bottlenecks, evaluation, input_pipeline, metrics, training
 from tfr.train.config import DataConfig, TrainConfig
