@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 import tfr
 from tfr.errors import UsageError
 

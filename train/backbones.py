@@ -165,7 +165,7 @@ def build_backbone(
         TfrError: the weights cannot be downloaded, read, or do not fit the network.
     """
     backbone = get_backbone(name)
-    size = _checked_size(image_size or backbone.image_size)
+    size = _checked_size(backbone.image_size if image_size is None else image_size)
     pixels, network = _build(backbone, size, weights, include_top=False, pooling="avg")
     return _named_model(pixels, network, backbone, "embedding")
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 Example = dict[str, tf.Tensor]
 Op = Callable[[Example], Example]
 
+_ANTIALIAS_FROM = 1.3
 UNKNOWN = -1.0  # in a target: nothing is known of this label for this image
 
 
@@ -21,31 +22,41 @@ def get_decode() -> Op:
 
 
 def get_resize(size: int, mode: str) -> Op:
-    """`image` (height, width, 3) to float32 (size, size, 3) of 0 to 255, by antialiased bicubic resampling.
+    """`image` (height, width, 3) to float32 (size, size, 3) of 0 to 255, by bicubic resampling.
+
+    Antialiased where a side shrinks by more than 1.3; below that the plain kernel does as well at a third of the cost.
 
     Args:
       size: side of the result in pixels.
       mode: 'squash' to ignore the aspect ratio, 'crop' to take the central square, 'pad' for black borders.
     """
-    resize = {"squash": tf.image.resize, "crop": _resize_crop, "pad": _resize_pad}[mode]
+    resize = {"squash": _resize_squash, "crop": _resize_crop, "pad": _resize_pad}[mode]
 
     def apply(example: Example) -> Example:
-        image = resize(example["image"], (size, size), method="bicubic", antialias=True)
+        image = resize(example["image"], size)
         # Bicubic overshoots at edges; pixels end at 255, in training as in a served request.
         return {**example, "image": tf.ensure_shape(tf.clip_by_value(image, 0.0, 255.0), (size, size, 3))}
 
     return apply
 
 
-def _resize_crop(image: tf.Tensor, size: tuple[int, int], **how: object) -> tf.Tensor:
+def _resize_squash(image: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.cond(
+        tf.reduce_max(tf.shape(image)[:2]) > int(_ANTIALIAS_FROM * size),
+        lambda: tf.image.resize(image, (size, size), "bicubic", antialias=True),
+        lambda: tf.image.resize(image, (size, size), "bicubic"),
+    )
+
+
+def _resize_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     shape = tf.shape(image)
     side = tf.minimum(shape[0], shape[1])
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-    return tf.image.resize(image[top : top + side, left : left + side], size, **how)
+    return _resize_squash(image[top : top + side, left : left + side], size)
 
 
-def _resize_pad(image: tf.Tensor, size: tuple[int, int], **how: object) -> tf.Tensor:
-    return tf.image.resize_with_pad(image, *size, **how)
+def _resize_pad(image: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.image.resize_with_pad(image, size, size, "bicubic", antialias=True)
 
 
 def get_flip(seed: int) -> Op:
