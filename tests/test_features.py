@@ -70,10 +70,15 @@ def test_records_come_back(case, jpeg):
 
 
 def test_bytes_are_deterministic(jpeg):
-    schema = RecordSchema(NAMES, has_unknown=True, columns=("a", "b", "c"))
+    schema = RecordSchema(NAMES, columns=("a", "b", "c"))
     row = row_of({"labels": [1], "columns": {"a": "1", "b": "2", "c": "3"}}, jpeg)
+    names = sorted(schema.features)
     turned = {name: row[name] for name in reversed(row)} | {"columns": {"c": "3", "b": "2", "a": "1"}}
     assert schema.serialize(**row) == schema.serialize(**turned)
+    places = [
+        schema.serialize(**row | {"image": b""}).index(b"\n" + bytes([len(name)]) + name.encode()) for name in names
+    ]
+    assert places == sorted(places)
 
 
 def test_supervised_keys_are_features():

@@ -72,9 +72,8 @@ def _run(module: object, args: list[str], verbosity: int) -> int:
         return _fail(str(err), err.exit_code)
     except KeyboardInterrupt:
         return _fail("Stopped.", 130)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise  # to `run`
     except Exception as err:
         if verbosity >= 1:
             traceback.print_exc()
@@ -86,7 +85,13 @@ def _run(module: object, args: list[str], verbosity: int) -> int:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()  # here rather than at the interpreter's end, where an error could not be caught
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 def _overview() -> str:
