@@ -22,7 +22,7 @@ from tfr.train import backbones, bottlenecks, evaluation, input_pipeline, metric
 from tfr.train.config import DataConfig, TrainConfig
 
 _FIGURES = ("macro_map", "micro_map", "macro_roc_auc")
-_CS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+_CS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 def _probabilities(train, others, c, scaled):

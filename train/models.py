@@ -47,32 +47,34 @@ def build_head(
         x = keras.layers.Normalization(mean=mean, variance=common, name="standardize")(x)
     x = keras.layers.RepeatVector(num_members, name="members")(keras.layers.Dropout(dropout, name="dropout")(x))
     for number, units in enumerate(hidden_units, 1):
-        x = _member_dense(num_members, units, name=f"hidden_{number}", activation="relu")(x)
+        x = _member_dense(num_members, units, f"hidden_{number}", activation="relu")(x)
         x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
     # A linear head starts from the prior alone; behind a hidden layer zeros would block its gradient.
-    kernel = "glorot_uniform" if hidden_units else "zeros"
-    bias = "zeros" if prior is None else _PriorBias(prior)
-    logits = _member_dense(
-        num_members, num_labels, name="member_logits", kernel_initializer=kernel, bias_initializer=bias
-    )
-    return keras.Model(inputs, logits(x), name="head")
+    head = keras.Model(inputs, _member_dense(num_members, num_labels, "member_logits", zeros=not hidden_units)(x))
+    if prior is not None:
+        head.get_layer("member_logits").bias.assign(np.tile(_logit(prior), (num_members, 1)))
+    return head
 
 
-def _member_dense(num_members: int, units: int, **options: object) -> keras.layers.Layer:
+def _logit(prior: np.ndarray) -> np.ndarray:
+    clipped = np.clip(prior, _RARE, 1 - _RARE)
+    return np.log(clipped / (1 - clipped)).astype(np.float32)
+
+
+def _member_dense(
+    num_members: int, units: int, name: str, activation: str | None = None, zeros: bool = False
+) -> keras.layers.Layer:
     """A dense layer for each member: (batch, num_members, n) to (batch, num_members, units)."""
-    return keras.layers.EinsumDense("bmu,muv->bmv", output_shape=(num_members, units), bias_axes="mv", **options)
-
-
-class _PriorBias(keras.initializers.Initializer):
-    """The logit of each label's frequency, for every member."""
-
-    def __init__(self, prior: np.ndarray):
-        clipped = np.clip(prior, _RARE, 1 - _RARE)
-        self._logits = np.log(clipped / (1 - clipped))
-
-    def __call__(self, shape: tuple[int, ...], dtype: object = None) -> np.ndarray:
-        """Repeats the logits over the members."""
-        return keras.ops.convert_to_tensor(np.broadcast_to(self._logits, shape), dtype=dtype)
+    # Glorot's rule would take the members for places of a convolution and start too small by their square root.
+    kernel = "zeros" if zeros else keras.initializers.VarianceScaling(num_members, "fan_avg", "uniform")
+    return keras.layers.EinsumDense(
+        "bmu,muv->bmv",
+        output_shape=(num_members, units),
+        bias_axes="mv",
+        activation=activation,
+        kernel_initializer=kernel,
+        name=name,
+    )
 
 
 def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
