@@ -347,7 +347,7 @@ def test_nothing_is_published_when_no_image_can_be_used(tmp_path, make_config):
         (tmp_path / "images" / f"{name}.jpg").write_text("no image")
     write_csv(tmp_path / "annotations.csv", [["id", *LABELS], ["a", 1, 0, 0], ["b", 0, 1, 0]])
     config = make_config()
-    with pytest.raises(ConversionError, match=r"No image could be used: {'not_an_image': 2}"):
+    with pytest.raises(ConversionError, match=r"No image of \['train'\] could be used: {'not_an_image': 2}"):
         conversion.convert(config)
     assert not os.path.exists(f"{config.dataset_dir}/dataset_info.json")
 

@@ -347,8 +347,11 @@ def _publish(
         dropped_labels=plan.dropped_labels,
         warnings=[*plan.warnings, *_untrained_labels(plan, reports)],
     )
-    if not result.records_written:
-        raise ConversionError(f"No image could be used: {dict(by_reason)}. Nothing was published.")
+    if empty := [split for split, count in per_split.items() if not count]:
+        raise ConversionError(
+            f"No image of {empty} could be used: {dict(by_reason)}. Nothing was published. Mend the images, or give "
+            "those splits more rows with --splits."
+        )
     dataset_dir.publish(config, plan, reports, rejects, result, content_hash)
     _remove_plan(config)
     return result

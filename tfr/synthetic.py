@@ -96,10 +96,8 @@ def _write_messes(images: str, rng: random.Random, rows: list[list[str]]) -> lis
         image.save(path(name), exif=exif)
         if name != "forgotten.jpg":
             added.append([name, "|".join(labels)])
-    with open(path("truncated.jpg"), "r+b") as file:
-        file.truncate(os.path.getsize(path("truncated.jpg")) // 2)
-    with open(path("notes.jpg"), "w", encoding="utf-8") as file:
-        file.write("not an image\n")
-    with open(path("empty.jpg"), "w", encoding="utf-8"):
-        pass
+    os.truncate(path("truncated.jpg"), os.path.getsize(path("truncated.jpg")) // 2)
+    for name, content in (("notes.jpg", "not an image\n"), ("empty.jpg", "")):
+        with open(path(name), "w", encoding="utf-8") as file:
+            file.write(content)
     return [*added, ["notes.jpg", "red"], ["empty.jpg", "blue"], ["gone.jpg", "circle|red"], rows[0]]
