@@ -49,8 +49,8 @@ def build_head(
     for number, units in enumerate(hidden_units, 1):
         x = _member_dense(num_members, units, f"hidden_{number}", activation="relu")(x)
         x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
-    # A linear head starts from the prior alone; behind a hidden layer zeros would block its gradient.
-    head = keras.Model(inputs, _member_dense(num_members, num_labels, "member_logits", zeros=not hidden_units)(x))
+    # Zeros: training starts from the prior alone. Random logits, scaled up by dropout, cost the first ten epochs.
+    head = keras.Model(inputs, _member_dense(num_members, num_labels, "member_logits", zeros=True)(x))
     if prior is not None:
         head.get_layer("member_logits").bias.assign(np.tile(_logit(prior), (num_members, 1)))
     return head
