@@ -1,17 +1,20 @@
 """Running a model over batches: a compiled forward pass, its outputs as arrays, with progress."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfr import progress
 
 Batch = dict[str, np.ndarray]
 
 
-def run(model: keras.Model, dataset: tf.data.Dataset, *, total: int | None, description: str) -> Iterator[Batch]:
+def run(
+    model: keras.Model, dataset: tf.data.Dataset, *, total: int | None, description: str, freeze: bool = True
+) -> Iterator[Batch]:
     """Applies a model to the images of every batch.
 
     Args:
@@ -19,11 +22,12 @@ def run(model: keras.Model, dataset: tf.data.Dataset, *, total: int | None, desc
       dataset: yields dicts of tensors with `image`, e.g. from input_pipeline.for_evaluation.
       total: examples in all, for the progress bar.
       description: what the bar says.
+      freeze: see compile_forward.
 
     Yields:
       Each batch as arrays, without `image`, plus `output`: what the model gives, float32 (n, ...).
     """
-    forward = compile_forward(model)
+    forward = compile_forward(model, freeze=freeze)
     with progress.bar(total, description, "images") as bar:
         for batch in dataset:
             output = forward(batch.pop("image")).numpy()
@@ -31,12 +35,22 @@ def run(model: keras.Model, dataset: tf.data.Dataset, *, total: int | None, desc
             bar.update(len(output))
 
 
-def compile_forward(model: keras.Model) -> tf.types.experimental.PolymorphicFunction:
-    """The model in inference mode as a graph. Not by XLA, which on CPUs is many times slower for depthwise networks;
-    with one signature for all batch sizes, so that the short last batch is not traced anew."""
-    shape = (None, *model.input_shape[1:])
-    signature = tf.TensorSpec(shape, tf.float32)
-    return tf.function(lambda images: model(images, training=False), input_signature=[signature], jit_compile=False)
+def compile_forward(model: keras.Model, *, freeze: bool = True) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The model in inference mode as a graph, for float32 images and any batch size.
+
+    Not compiled by XLA, which on CPUs is many times slower for depthwise networks.
+
+    Args:
+      model: takes one batch of images.
+      freeze: whether to make the weights constants, so that batch normalisation is folded into the convolutions: a
+        quarter less work for a second of preparation. What changes the model afterwards is then not seen.
+    """
+    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    forward = tf.function(lambda images: model(images, training=False), input_signature=[signature], jit_compile=False)
+    if not freeze or len(tf.config.list_logical_devices()) > 1:  # mirrored variables cannot be made constants
+        return forward
+    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+    return lambda images: frozen(images)[0]
 
 
 def collect(batches: Iterator[Batch]) -> Batch:

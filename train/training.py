@@ -177,7 +177,9 @@ def _finetune(task: _Task, backbone: keras.Model, logits_model: keras.Model, tar
 
     def predict() -> np.ndarray:
         validation = input_pipeline.for_evaluation(task.builder, task.validation_split, shape)
-        return forward.collect(forward.run(tagger, validation, total=len(targets), description="validating"))["output"]
+        return forward.collect(
+            forward.run(tagger, validation, total=len(targets), description="validating", freeze=False)
+        )["output"]
 
     _fit(task, "finetune", logits_model, batches, predict, targets)
     return predict()
