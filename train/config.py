@@ -78,7 +78,7 @@ class TrainConfig:
     data: DataConfig
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     epochs: int = 40
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.1
     finetune_epochs: int = 0
     finetune_learning_rate: float = 1e-4
