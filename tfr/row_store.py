@@ -325,11 +325,12 @@ class RowStore:
             "SELECT hash, seq, id, path, size, labels, unknown, absent, columns, name, row"
             " FROM rows JOIN sources USING (file) WHERE split = ? ORDER BY hash, id"
         )
+        parse = functools.lru_cache(maxsize=1 << 14)(json.loads)  # the same few label sets come again and again
         for hash_, seq, id_, path, size, labels, unknown, absent, columns, file, row in self._db.execute(
             query, (split,)
         ):
-            sets = json.loads(labels), json.loads(unknown), _load(absent)
-            yield hash_, Row(seq, id_, path, size, *sets, json.loads(columns), Source(file, row))
+            sets = parse(labels), parse(unknown), _load(absent)
+            yield hash_, Row(seq, id_, path, size, *sets, parse(columns), Source(file, row))
 
 
 # What goes to one split as a whole: the group, or the row alone.
