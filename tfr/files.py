@@ -120,7 +120,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
 
 def _open_write(path: str) -> IO[bytes]:
     if is_local(path):
-        return open(path, "wb", buffering=1 << 20)
+        return open(path, "wb")
     from apache_beam.io.filesystems import FileSystems
 
     return FileSystems.create(path, compression_type="uncompressed")

@@ -184,8 +184,8 @@ class _Tally:
     def __init__(self, plan: planning.ShardPlan, plan_dir: str):
         self._plan = plan
         self._rows = self._stored_as_is = 0
-        self._labels: collections.Counter[str] = collections.Counter()
-        self._unknown: collections.Counter[str] = collections.Counter()
+        self._labels: collections.Counter[int] = collections.Counter()
+        self._unknown: collections.Counter[int] = collections.Counter()
         self._rejects: list[list[Any]] = []
         self._progress_path = f"{plan_dir}/{plan.file}.progress" if files.is_local(plan_dir) else None
         self._next_progress = time.monotonic() + _PROGRESS_SECS
@@ -198,8 +198,10 @@ class _Tally:
             self._rejects.append([*row["source"], row["id"], *encoded.reject])
         else:
             self._stored_as_is += encoded.stored_as_is
-            self._labels.update(map(str, row["labels"]))
-            self._unknown.update(map(str, row["unknown"]))
+            for label in row["labels"]:
+                self._labels[label] += 1
+            for label in row["unknown"]:
+                self._unknown[label] += 1
         if self._progress_path and time.monotonic() > self._next_progress:
             with open(self._progress_path, "w", encoding="utf-8") as file:
                 file.write(f"{self._rows} {len(self._rejects)}")
@@ -220,7 +222,7 @@ class _Tally:
             file_bytes=writer.file_bytes,
             checksum=writer.checksum,
             num_stored_as_is=self._stored_as_is,
-            label_counts=dict(self._labels),
-            unknown_counts=dict(self._unknown),
+            label_counts={str(label): count for label, count in self._labels.items()},
+            unknown_counts={str(label): count for label, count in self._unknown.items()},
             rejects=self._rejects,
         )

@@ -48,9 +48,7 @@ class ShardWriter:
 
     def write(self, record: bytes, header: bytes, footer: bytes) -> None:
         """Appends one record with its frame (see `frame`)."""
-        self._file.write(header)
-        self._file.write(record)
-        self._file.write(footer)
+        self._file.write(b"".join((header, record, footer)))  # larger than the file's buffer: straight to the disk
         self._digest.update(footer)  # the CRC of every record in order stands for the content
         self.num_records += 1
         self.num_bytes += len(record)
