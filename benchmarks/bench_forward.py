@@ -3,7 +3,8 @@
   python benchmarks/bench_forward.py --dataset=data/posters/1.0.0 --split=train --batch_size=32 --repeats=3
 
 tfr_embed      bottlenecks.embed: reads TFRecords, decodes, resizes, runs the backbone, collects the embeddings
-bare_forward   the same compiled forward pass over as many images that are in memory already: the limit
+bare_forward   tf.function(model) over as many images that are in memory already
+bare_folded    the same with the weights folded into constants, as tfr runs it: the limit
 keras_predict  model.predict over the same tf.data pipeline
 """
 
