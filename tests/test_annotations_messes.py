@@ -285,3 +285,15 @@ def test_damaged_voc_file_is_rejected(tmp_path):
     events = list(annotations.read(tmp_path, "voc"))
     assert [row.id for row in events if isinstance(row, Annotation)] == ["a.jpg"]
     assert [row.reason for row in events if isinstance(row, RejectedRow)] == ["malformed_row"] * 2
+
+
+def test_a_cell_that_is_no_flag_rejects_its_row_and_leaves_the_columns_one_hot(tmp_path):
+    path = tmp_path / "flags.csv"
+    path.write_text("image,a,b,c\nx.jpg,1,0,2\ny.jpg,0,1,0\nz.jpg,0,0,1\n", encoding="utf-8")
+    options = annotations.ReadOptions(label_columns=("a:c",))
+    events = list(annotations.read(str(path), "csv", options))
+    (rejected,) = [event for event in events if isinstance(event, annotations.RejectedRow)]
+    assert rejected.source.row == 2
+    assert "'c'" in rejected.detail
+    assert "'2'" in rejected.detail
+    assert [e.labels for e in events if isinstance(e, annotations.Annotation)] == [("b",), ("c",)]

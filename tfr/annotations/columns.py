@@ -225,15 +225,17 @@ class RowParser:
     # Deciding what label cells hold
 
     def _is_one_hot(self, head: Sequence[Sequence[Any]]) -> bool:
-        """Whether the label columns are 0/1 flags: as said, or all of several columns in all of the first rows."""
+        """Whether the label columns are 0/1 flags: as said, or several columns that hold little else in the first rows.
+
+        A few other cells do not make text of them: their rows are then rejected, with the cell named.
+        """
         if self._options.label_encoding != "auto":
             return self._options.label_encoding == "one_hot"
+        if len(self._label_names) < 2:
+            return False
         values = [row[self._index[name]] for row in head for name in self._label_names]
-        return (
-            len(self._label_names) > 1
-            and all(cells.is_flag(value) or cells.is_unknown_flag(value) for value in values)
-            and any(map(cells.is_flag, values))
-        )
+        flags = sum(cells.is_flag(value) or cells.is_unknown_flag(value) for value in values)
+        return any(map(cells.is_flag, values)) and flags > 0.8 * len(values)
 
     def _make_label_parser(self) -> cells.LabelParser:
         indices, options = [self._index[name] for name in self._label_names], self._options
