@@ -135,10 +135,10 @@ def _encode_ahead(rows: Iterable[dict[str, Any]], settings: WriteSettings) -> It
         yield from itertools.chain.from_iterable(map(encode_batch, batches))
         return
     with concurrent.futures.ThreadPoolExecutor(settings.threads) as pool:
-        yield from itertools.chain.from_iterable(_map_ahead(pool, encode_batch, batches, 2 * settings.threads))
+        yield from itertools.chain.from_iterable(map_ahead(pool, encode_batch, batches, 2 * settings.threads))
 
 
-def _map_ahead(pool: concurrent.futures.Executor, function: Callable, items: Iterable, window: int) -> Iterator[Any]:
+def map_ahead(pool: concurrent.futures.Executor, function: Callable, items: Iterable, window: int) -> Iterator[Any]:
     """`map` on a pool, in order, with at most `window` items submitted and not yet taken."""
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
     try:

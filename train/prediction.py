@@ -1,13 +1,12 @@
 """Prediction: the likeliest tags of loose images."""
 
-import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tfr import files, images
+from tfr import files, images, shard_writer
 
 from . import forward, input_pipeline, run_dir
 
@@ -79,14 +78,8 @@ def _top(probabilities: np.ndarray, names: list[str], top_k: int) -> list[tuple[
 
 def _load_ahead(paths: Iterable[str], threads: int = 2, window: int = 64) -> Iterator[bytes | str]:
     """The encoded images in order, read and verified a bounded number ahead; a text where one cannot be used."""
-    pending: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for path in paths:
-            pending.append(pool.submit(_load, path))
-            if len(pending) >= window:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        yield from shard_writer.map_ahead(pool, _load, paths, window)
 
 
 def _load(path: str) -> bytes | str:
