@@ -3,27 +3,20 @@
 import collections
 import contextlib
 import dataclasses
-import io
-import logging
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
-from tfr import dataset_dir, files, planning, progress, row_store, shard_writer
+from tfr import dataset_dir, files, planning, row_store, runners, shard_writer, write_job
 from tfr.annotations import Source
 from tfr.config import ConvertConfig
-from tfr.errors import ConversionError, DatasetError, UsageError
+from tfr.errors import ConversionError, DatasetError
 from tfr.shard_writer import ShardReport, WriteSettings
 
 _PLAN_DIR = ".plan"
-# Plain DirectRunner first tries to download another runner, without a time-out (Beam 2.77).
-_LOCAL_RUNNER = "FnApiRunner"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,24 +56,6 @@ class ConversionResult:
     warnings: list[str]
 
 
-class WriteShardDoFn(beam.DoFn):
-    """Writes the shard of a ShardPlan; emits its file name. Everything else travels in the report it writes."""
-
-    def __init__(self, settings: WriteSettings):
-        self._settings = settings
-
-    def process(self, plan: planning.ShardPlan) -> Iterator[str]:
-        """Writes one shard."""
-        yield shard_writer.write_shard(plan, self._settings).file
-
-
-def build_pipeline(pipeline: beam.Pipeline, plans: list[planning.ShardPlan], settings: WriteSettings) -> None:
-    """Adds the job to a pipeline: one linear chain with one leaf, no image bytes between its steps."""
-    (
-        pipeline | "Shards" >> beam.Create(plans) | "WriteShard" >> beam.ParDo(WriteShardDoFn(settings))  #
-    )
-
-
 def convert(config: ConvertConfig) -> ConversionResult:
     """Converts annotations and images to a dataset directory.
 
@@ -101,7 +76,7 @@ def convert(config: ConvertConfig) -> ConversionResult:
     done = _existing(config, content_hash)
     if done is not None:
         return done
-    pipeline = _make_pipeline(config)
+    runner = runners.prepare(config)
     files.make_dirs(plan_dir)
     with _exclusive(plan_dir):
         plan = planning.make_plan(config, plan_dir)
@@ -114,7 +89,7 @@ def convert(config: ConvertConfig) -> ConversionResult:
             threads=config.threads_per_worker,
         )
         _remove_strays(config, plan)
-        _run(pipeline, plan, settings)
+        write_job.run(runner, plan, settings)
         reports = _reconcile(plan, plan_dir)
         return _publish(config, plan, reports, content_hash)
 
@@ -189,99 +164,6 @@ def _remove_strays(config: ConvertConfig, plan: planning.Plan) -> None:
     for path in epath.Path(config.dataset_dir, _PLAN_DIR).iterdir():
         if ".tmp-" in path.name or path.name.endswith(".progress"):
             path.unlink()
-
-
-def _make_pipeline(config: ConvertConfig) -> beam.Pipeline:
-    """An empty pipeline on the runner that the config names.
-
-    Raises:
-      UsageError: Beam does not know the runner, or refuses its options.
-    """
-    arguments = [f"--runner={config.runner}", *config.beam_args]
-    if config.runner == _LOCAL_RUNNER and not any("direct_num_workers" in argument for argument in arguments):
-        arguments.append("--direct_num_workers=1")
-    usage = io.StringIO()
-    with _quiet_beam(), contextlib.redirect_stderr(usage):
-        try:
-            options = PipelineOptions(arguments)  # a list, always: without one it reads sys.argv
-            options.get_all_options()  # or argparse would end the process when one is first asked for
-            return beam.Pipeline(runner=config.runner, options=options)
-        except SystemExit as err:
-            message = usage.getvalue().strip().rpartition("error: ")[2]
-            raise UsageError(f"A Beam option is wrong: {message}") from err
-        except (ValueError, ImportError, AttributeError) as err:
-            raise UsageError(f"--runner={config.runner}: Beam refuses it: {' '.join(str(err).split())}") from err
-
-
-def _run(pipeline: beam.Pipeline, plan: planning.Plan, settings: WriteSettings) -> None:
-    """Runs the Beam job to its end."""
-    with _quiet_beam(), _progress(plan, settings.plan_dir):
-        build_pipeline(pipeline, plan.shards, settings)
-        try:
-            state = pipeline.run().wait_until_finish()
-        except Exception as err:  # whatever a runner raises; it is named below and chained
-            raise ConversionError(
-                f"The Beam job failed: {type(err).__name__}: {_first_line(err)}. Finished shards are kept: run "
-                "the same command again to go on. --verbosity=1 shows the whole error."
-            ) from err
-    if state not in (None, "DONE"):
-        raise ConversionError(f"The Beam job ended in state {state}. Run the same command again to go on.")
-
-
-def _first_line(err: Exception) -> str:
-    lines = [line for line in str(err).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
-
-
-@contextlib.contextmanager
-def _quiet_beam() -> Iterator[None]:
-    """Silences Beam's chatter, and its own report of an error that is raised as well, unless warnings are wanted."""
-    logger = logging.getLogger("apache_beam")
-    level = logger.level
-    logger.setLevel(max(level, logging.WARNING if logger.isEnabledFor(logging.WARNING) else logging.CRITICAL))
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _progress(plan: planning.Plan, plan_dir: str) -> Iterator[None]:
-    """Shows how many images are done, by looking at what the workers of a local runner leave in the plan folder."""
-    if not files.is_local(plan_dir):
-        yield
-        return
-    stop = threading.Event()
-    total = sum(shard.num_rows for shard in plan.shards)
-    with progress.bar(total, "converting", "images") as bar:
-
-        def watch() -> None:
-            while not stop.wait(0.5):
-                done, rejected = _rows_done(plan, plan_dir)
-                bar.set_postfix_str(f"{rejected} rejected", refresh=False)
-                bar.update(done - bar.n)
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-            bar.update(total - bar.n)
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _rows_done(plan: planning.Plan, plan_dir: str) -> tuple[int, int]:
-    done = rejected = 0
-    for shard in plan.shards:
-        with contextlib.suppress(OSError, ValueError):
-            if os.path.exists(shard_writer.report_path(plan_dir, shard.file)):
-                done += shard.num_rows
-            else:
-                with open(f"{plan_dir}/{shard.file}.progress", encoding="utf-8") as file:
-                    rows, rejects = map(int, file.read().split())
-                done, rejected = done + rows, rejected + rejects
-    return done, rejected
 
 
 def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:

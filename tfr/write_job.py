@@ -1,0 +1,78 @@
+"""The Beam job that writes the shards of a plan, and its progress on the terminal."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+import apache_beam as beam
+
+from tfr import files, planning, progress, runners, shard_writer
+from tfr.shard_writer import WriteSettings
+
+
+class WriteShardDoFn(beam.DoFn):
+    """Writes the shard of a ShardPlan; emits its file name. Everything else travels in the report it writes."""
+
+    def __init__(self, settings: WriteSettings):
+        self._settings = settings
+
+    def process(self, plan: planning.ShardPlan) -> Iterator[str]:
+        """Writes one shard."""
+        yield shard_writer.write_shard(plan, self._settings).file
+
+
+def build_pipeline(pipeline: beam.Pipeline, plans: list[planning.ShardPlan], settings: WriteSettings) -> None:
+    """Adds the job to a pipeline: one linear chain with one leaf, no image bytes between its steps."""
+    (
+        pipeline | "Shards" >> beam.Create(plans) | "WriteShard" >> beam.ParDo(WriteShardDoFn(settings))  #
+    )
+
+
+def run(runner: runners.Runner, plan: planning.Plan, settings: WriteSettings) -> None:
+    """Writes the shards of a plan.
+
+    Raises:
+      ConversionError: the job failed; the shards that are finished are kept.
+    """
+    with _progress(plan, settings.plan_dir):
+        runner.run(lambda pipeline: build_pipeline(pipeline, plan.shards, settings))
+
+
+@contextlib.contextmanager
+def _progress(plan: planning.Plan, plan_dir: str) -> Iterator[None]:
+    """Shows how many images are done, by looking at what the workers of a local runner leave in the plan folder."""
+    if not files.is_local(plan_dir):
+        yield
+        return
+    stop = threading.Event()
+    total = sum(shard.num_rows for shard in plan.shards)
+    with progress.bar(total, "converting", "images") as bar:
+
+        def watch() -> None:
+            while not stop.wait(0.5):
+                done, rejected = _rows_done(plan, plan_dir)
+                bar.set_postfix_str(f"{rejected} rejected", refresh=False)
+                bar.update(done - bar.n)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+            bar.update(total - bar.n)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _rows_done(plan: planning.Plan, plan_dir: str) -> tuple[int, int]:
+    done = rejected = 0
+    for shard in plan.shards:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.exists(shard_writer.report_path(plan_dir, shard.file)):
+                done += shard.num_rows
+            else:
+                with open(f"{plan_dir}/{shard.file}.progress", encoding="utf-8") as file:
+                    rows, rejects = map(int, file.read().split())
+                done, rejected = done + rows, rejected + rejects
+    return done, rejected
