@@ -9,7 +9,7 @@ if (_ROOT := pathlib.Path(__file__).resolve().parent.parent).joinpath("setup.py"
     __path__.append(str(_ROOT))
 
 __version__ = "0.1.0"
-__all__ = ["Annotation", "ConvertConfig", "TfrError", "__version__", "convert", "read_annotations"]
+__all__ = ["Annotation", "ConvertConfig", "TfrError", "__version__", "convert", "load", "read_annotations"]
 
 # name: (module, attribute), imported when asked for: `import tfr` imports nothing of weight.
 _LAZY = {
@@ -17,6 +17,7 @@ _LAZY = {
     "ConvertConfig": ("tfr.config", "ConvertConfig"),
     "TfrError": ("tfr.errors", "TfrError"),
     "convert": ("tfr.api", "convert"),
+    "load": ("tfr.train.loading", "load"),
     "read_annotations": ("tfr.annotations", "read"),
 }
 _LAZY_MODULES = ("annotations", "datasets", "errors", "train")

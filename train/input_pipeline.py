@@ -1,9 +1,9 @@
-"""From a dataset to batches: for training, for evaluation, and for loose files. Read each from top to bottom."""
+"""From a dataset to batches: for training, evaluation, `tfr.load` and loose files. Read each from top to bottom."""
 
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -49,23 +49,32 @@ def _open_by_name(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     except Exception as err:  # TFDS raises several kinds for a name that it does not know
         raise DatasetError(
             f"{name!r} is neither a dataset directory nor a dataset that TFDS finds in {data_dir or 'its data_dir'} "
-            f"({type(err).__name__}). Give the directory, e.g. --dataset=data/posters/1.0.0."
+            f"({type(err).__name__}). Give the directory, e.g. data/posters/1.0.0. `tfr build` makes named datasets."
         ) from err
     if not builder.is_prepared():
-        raise DatasetError(f"The TFDS dataset {name!r} is not prepared in {builder.data_dir}. Run `tfds build` first.")
+        raise DatasetError(
+            f"The TFDS dataset {name!r} is not prepared in {builder.data_dir}. Run `tfr build {name}` first."
+        )
     return builder
 
 
-def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
-    """Examples of a split or a slice of one such as 'train[:80%]'.
+def num_examples(builder: tfds.core.DatasetBuilder, split: Any) -> int:
+    """Examples of a split, of a slice of one such as 'train[:80%]', or of another split object of TFDS.
 
     Raises:
-      DatasetError: there is no such split.
+      DatasetError: there is no such split, or the slice cannot be read.
     """
-    name = split.partition("[")[0]
-    if any(part.partition("[")[0].strip() not in builder.info.splits for part in split.split("+")):
-        raise DatasetError(f"{builder.info.full_name} has no split {name!r}. It has {list(builder.info.splits)}.")
-    return builder.info.splits[split].num_examples
+    parts = str(split).split("+") if isinstance(split, str) else []
+    for name in (part.partition("[")[0].strip() for part in parts):
+        if name not in [*builder.info.splits, "all"]:
+            raise DatasetError(f"{builder.info.full_name} has no split {name!r}. It has {list(builder.info.splits)}.")
+    try:
+        return builder.info.splits[split].num_examples
+    except (ValueError, AssertionError) as err:
+        raise DatasetError(
+            f"{builder.info.full_name}: TFDS cannot read split {split!r} ({' '.join(str(err).split())}). "
+            "Slices look like 'train[:80%]', 'train[5:]' or 'train[:2shard]'."
+        ) from err
 
 
 def for_training(
@@ -91,11 +100,12 @@ def for_training(
     """
     ops = [pp.get_decode(), pp.get_resize(shape.image_size, shape.resize), _target_op(builder)]
     ops += [pp.get_flip(seed)] if augment == "flip" else []
-    dataset = _read(builder, split, shuffle_seed=seed)  # shuffles the files, then interleaves them
+    dataset = _read(builder, split, shuffle_files=True, seed=seed)  # shuffles the files, then interleaves them
     dataset = dataset.shuffle(min(_SHUFFLE_EXAMPLES, num_examples(builder, split)), seed)  # encoded, so it is small
     dataset = dataset.repeat()  # before batching: no short batch at the end of an epoch
     dataset = dataset.enumerate().map(_with_index)  # augmentation draws by place in the stream: reproducible
-    dataset = dataset.map(_chain(ops, _MODEL_KEYS), num_parallel_calls=_PARALLEL_CALLS)  # decode last, few in memory
+    apply = _chain(ops, _MODEL_KEYS, as_tuple=True)
+    dataset = dataset.map(apply, num_parallel_calls=_PARALLEL_CALLS)  # decode last, few in memory
     dataset = dataset.batch(shape.batch_size, drop_remainder=True)  # replicas get equal shares
     dataset = dataset.prefetch(_PREFETCH_BATCHES)  # the step never waits for the disk
     return dataset.with_options(_options())
@@ -109,8 +119,35 @@ def for_evaluation(builder: tfds.core.DatasetBuilder, split: str, shape: BatchSh
       string (n,) where the dataset has ids.
     """
     ops = [pp.get_decode(), pp.get_resize(shape.image_size, shape.resize), _target_op(builder)]
-    dataset = _read(builder, split, shuffle_seed=None)  # in order: predictions line up with the records
+    dataset = _read(builder, split, shuffle_files=False, seed=None)  # in order: predictions line up with the records
     dataset = dataset.map(_chain(ops, _EVALUATION_KEYS), num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    dataset = dataset.batch(shape.batch_size)  # nothing dropped
+    dataset = dataset.prefetch(_PREFETCH_BATCHES)
+    return dataset.with_options(_options())
+
+
+def for_loading(
+    builder: tfds.core.DatasetBuilder,
+    split: Any,
+    shape: BatchShape,
+    *,
+    dtype: str,
+    shuffle: bool,
+    seed: int | None,
+    with_ids: bool,
+) -> tf.data.Dataset:
+    """Every example of a split once, as tuples; see tfr.train.loading.load for the arguments and the result."""
+    if with_ids and "id" not in builder.info.features:
+        raise DatasetError(
+            f"{builder.info.full_name} has no feature 'id'. Its features: {list(builder.info.features)}."
+        )
+    ops = [pp.get_decode(), pp.get_resize(shape.image_size, shape.resize), _target_op(builder)]
+    ops += [pp.get_uint8()] if dtype == "uint8" else []
+    dataset = _read(builder, split, shuffle_files=shuffle, seed=seed)
+    if shuffle:
+        dataset = dataset.shuffle(min(_SHUFFLE_EXAMPLES, num_examples(builder, split)), seed)
+    apply = _chain(ops, _EVALUATION_KEYS if with_ids else _MODEL_KEYS, as_tuple=True)
+    dataset = dataset.map(apply, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
     dataset = dataset.batch(shape.batch_size)  # nothing dropped
     dataset = dataset.prefetch(_PREFETCH_BATCHES)
     return dataset.with_options(_options())
@@ -135,14 +172,14 @@ def for_files(images: Callable[[], Iterator[bytes]], shape: BatchShape) -> tf.da
     return dataset.with_options(_options())
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str, shuffle_seed: int | None) -> tf.data.Dataset:
+def _read(builder: tfds.core.DatasetBuilder, split: Any, *, shuffle_files: bool, seed: int | None) -> tf.data.Dataset:
     """Examples with their images still encoded; TFDS neither caches nor prefetches on its own."""
-    num_examples(builder, split)  # a clear error for a split that is not there
-    config = tfds.ReadConfig(shuffle_seed=shuffle_seed, skip_prefetch=True, try_autocache=False)
+    if not num_examples(builder, split):
+        raise DatasetError(f"{builder.info.full_name}: there is no example in split {split!r}.")
     return builder.as_dataset(
         split=split,
-        shuffle_files=shuffle_seed is not None,
-        read_config=config,
+        shuffle_files=shuffle_files,
+        read_config=tfds.ReadConfig(shuffle_seed=seed, skip_prefetch=True, try_autocache=False),
         decoders={"image": tfds.decode.SkipDecoding()},
     )
 
@@ -155,14 +192,13 @@ def _with_index(index: tf.Tensor, example: pp.Example) -> pp.Example:
     return {**example, "index": index}
 
 
-def _chain(ops: Sequence[pp.Op], keys: Iterable[str]) -> Callable[[pp.Example], object]:
-    """The ops one after the other, then the keys that are wanted: a tuple for training, a dict otherwise."""
+def _chain(ops: Sequence[pp.Op], keys: Iterable[str], *, as_tuple: bool = False) -> Callable[[pp.Example], object]:
+    """The ops one after the other, then those of the keys that there are: as a dict, or as a tuple in their order."""
 
     def apply(example: pp.Example) -> object:
         example = functools.reduce(lambda value, op: op(value), ops, example)
-        if tuple(keys) == _MODEL_KEYS and "target" in example:
-            return tuple(example[key] for key in _MODEL_KEYS)
-        return {key: example[key] for key in keys if key in example}
+        chosen = {key: example[key] for key in keys if key in example}
+        return tuple(chosen.values()) if as_tuple else chosen
 
     return apply
 

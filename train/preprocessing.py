@@ -59,6 +59,15 @@ def _resize_pad(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.image.resize_with_pad(image, size, size, "bicubic", antialias=True)
 
 
+def get_uint8() -> Op:
+    """`image` of 0 to 255 in any type to the nearest uint8."""
+
+    def apply(example: Example) -> Example:
+        return {**example, "image": tf.cast(tf.round(example["image"]), tf.uint8)}
+
+    return apply
+
+
 def get_flip(seed: int) -> Op:
     """`image` mirrored left to right for half of the examples; which ones depends on `seed` and `index`."""
 
