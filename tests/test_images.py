@@ -356,6 +356,13 @@ def test_fingerprint_is_the_difference_hash(pixels, expected):
     assert images.fingerprint(pixels) == expected
 
 
+@pytest.mark.parametrize(("format", "options"), [("JPEG", {}), ("PNG", {}), ("WEBP", {}), ("PNG", {"image_size": 20})])
+def test_fingerprint_can_be_computed_again_from_what_is_stored(format, options, make_photo, encode):
+    once = prepare_image(encode(make_photo(3), format), ImageOptions(**options))
+    again = prepare_image(once.data, ImageOptions(**options))
+    assert (again.fingerprint, again.data, again.stored_as_is) == (once.fingerprint, once.data, True)
+
+
 def test_fingerprint_survives_encoding_anew_and_tells_images_apart(make_photo):
     prints = []
     for seed in range(20):

@@ -125,3 +125,47 @@ def test_the_frame_is_what_stands_around_a_record():
     shards.ShardWriter(buffer).write(b"abc", *shards.frame(b"abc"))
     header, footer = shards.frame(b"abc")
     assert buffer.getvalue() == header + b"abc" + footer
+
+
+# Going on behind damage: the records start at 0, 21, 37 and 153.
+
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        (0, [None, b"", RECORDS[2], RECORDS[3]]),  # length
+        (9, [None, b"", RECORDS[2], RECORDS[3]]),  # its checksum
+        (13, [None, b"", RECORDS[2], RECORDS[3]]),  # data
+        (18, [None, b"", RECORDS[2], RECORDS[3]]),  # their checksum
+        (40, [RECORDS[0], b"", None, RECORDS[3]]),
+        (153, [*RECORDS[:3], None]),
+    ],
+)
+def test_the_records_behind_a_damaged_one_are_found(shard, position, expected):
+    data = bytearray(shard.read_bytes())
+    data[position] ^= 1
+    shard.write_bytes(data)
+    scanned = list(shards.scan(str(shard)))
+    assert [None if record.problem else record.data for record in scanned] == expected
+    assert [(record.number, record.offset) for record in scanned] == [(0, 0), (1, 21), (2, 37), (3, 153)]
+
+
+@pytest.mark.parametrize("gap", [b"\x00" * 5000, bytes(range(1, 200)) * 30])
+def test_the_next_record_is_found_behind_a_long_stretch_of_damage(tmp_path, gap, monkeypatch):
+    monkeypatch.setattr(shards, "_WINDOW_BYTES", 1000)
+    path = tmp_path / "shard"
+    write(path, RECORDS[2:])
+    path.write_bytes(gap + path.read_bytes())
+    first, *sound = shards.scan(str(path))
+    assert "checksum of the length is wrong" in first.problem
+    assert [(record.offset, record.data) for record in sound] == [
+        (len(gap), RECORDS[2]),
+        (len(gap) + 116, RECORDS[3]),
+    ]
+
+
+def test_scanning_gives_the_checksums_that_the_shard_is_known_by(shard):
+    import hashlib
+
+    digest = hashlib.blake2b(b"".join(record.footer for record in shards.scan(str(shard))), digest_size=16)
+    assert digest.hexdigest() == write(shard.with_name("again")).checksum

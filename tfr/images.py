@@ -150,7 +150,9 @@ def _normalize(data: bytes, options: ImageOptions) -> PreparedImage:
     rgb = _decode_rgb(data, options)
     height, width = rgb.shape[:2]
     encoded = simplejpeg.encode_jpeg(rgb, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="444")
-    return PreparedImage(encoded, width, height, fingerprint(np.asarray(Image.fromarray(rgb).convert("L"))), False)
+    thumbnail = _decode_thumbnail(encoded, width)  # of what is stored, so that it can be computed again from there
+    assert thumbnail is not None, "JPEG without subsampling"
+    return PreparedImage(encoded, width, height, fingerprint(thumbnail), False)
 
 
 def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
