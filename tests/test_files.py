@@ -102,6 +102,18 @@ def test_join(folder, path, expected):
     assert files.join(folder, path) == expected
 
 
+@pytest.mark.parametrize("size_in_memory", [1 << 20, 1])
+def test_a_listing_walks_once_and_stays_as_it_was(tree, monkeypatch, size_in_memory):
+    monkeypatch.setattr(files, "_LISTING_BYTES", size_in_memory)
+    monkeypatch.setattr(files, "_FILES_PER_BLOCK", 2)
+    expected = list(files.list_files(str(tree)))
+    with files.Listing(str(tree)) as listing:
+        assert next(iter(listing)) == expected[0]
+        (tree / "late.jpg").touch()
+        assert list(listing) == expected
+        assert [file.size_bytes for file in listing] == [file.size_bytes for file in expected]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("a.jpg", True), ("a.JPG", True), ("x/a.tiff", True), ("a.txt", False), ("jpg", False)]
 )

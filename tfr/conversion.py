@@ -71,15 +71,18 @@ def convert(config: ConvertConfig) -> ConversionResult:
       ConversionError: the job failed, rows are unaccounted for, or more than `max_rejects` became no example.
       DatasetError: another dataset is there already.
     """
+    with files.Listing(config.image_dir) as images:
+        content_hash = dataset_dir.content_hash(config, images)  # what changes from here on is not in it
+        done = _existing(config, content_hash)
+        return _convert(config, images, content_hash) if done is None else done
+
+
+def _convert(config: ConvertConfig, images: files.Listing, content_hash: str) -> ConversionResult:
     plan_dir = f"{config.dataset_dir}/{_PLAN_DIR}"
-    content_hash = dataset_dir.content_hash(config)  # of the state before: what changes from here on is not in it
-    done = _existing(config, content_hash)
-    if done is not None:
-        return done
     runner = runners.prepare(config)
     files.make_dirs(plan_dir)
     with _exclusive(plan_dir):
-        plan = planning.make_plan(config, plan_dir)
+        plan = planning.make_plan(config, plan_dir, images)
         _check_rejects(config, collections.Counter(reject.reason for reject in plan.rejects), plan.rejects)
         settings = WriteSettings(
             dataset_dir=config.dataset_dir,

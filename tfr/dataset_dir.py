@@ -1,6 +1,7 @@
 """The dataset directory: what a conversion publishes, and opening and describing any TFDS dataset directory."""
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -28,20 +29,26 @@ LABEL_COUNTS_FILE = "label_counts.csv"
 WITHOUT_ROW_FILE = "images_without_row.txt"
 
 
-def content_hash(config: ConvertConfig) -> str:
-    """A digest of all that a conversion depends on: config, annotations, names and sizes of the images."""
+def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> str:
+    """A digest of all that a conversion depends on: config, annotations, names and sizes of the images.
+
+    Args:
+      config: the conversion.
+      images: the listing of its image folder; not asked for where the conversion does without.
+    """
     parts: list[Any] = [config.content_hash()]
     path = config.annotations_path
     if path is None:
         parts.append(_digest_bytes(repr(config.annotations.to_dict("list")).encode()))  # type: ignore[union-attr]
     elif files.is_dir(path):
-        texts = sorted(file.path for file in files.list_files(path) if _is_text(file.path))
-        parts += [_digest_listing(path), *(_digest_file(files.join(path, text)) for text in texts)]
+        with contextlib.nullcontext(images) if path == config.image_dir else files.Listing(path) as listing:
+            texts = sorted(file.path for file in listing if _is_text(file.path))
+            parts += [_digest_listing(listing), *(_digest_file(files.join(path, text)) for text in texts)]
     for file in (path, config.labels_file, config.label_map, config.read.classes_file):
         if file is not None and files.exists(file) and not files.is_dir(file):
             parts.append(_digest_file(file))
     if config.list_images and config.image_dir != path and files.is_dir(config.image_dir):
-        parts.append(_digest_listing(config.image_dir))
+        parts.append(_digest_listing(images))
     return digest(parts)
 
 
@@ -50,9 +57,11 @@ def _is_text(path: str) -> bool:
     return not files.is_image_name(path) and ".tfrecord" not in path
 
 
-def _digest_listing(folder: str) -> str:
-    """Of the names and sizes of all files below a folder; a sum, so that neither order nor number costs memory."""
-    total = sum(int(_digest_bytes(f"{path}\0{size}".encode()), 16) for path, size in files.list_files(folder))
+def _digest_listing(listing: Iterable[files.ListedFile]) -> str:
+    """Of the names and sizes of listed files; a sum, so that neither order nor number costs memory."""
+    total = 0
+    for path, size in listing:
+        total += int.from_bytes(hashlib.blake2b(f"{path}\0{size}".encode(), digest_size=16).digest(), "big")
     return f"{total % (1 << 128):032x}"
 
 

@@ -1,35 +1,25 @@
 """Files and folders by path or URI: the local disk directly, object stores through etils and Beam."""
 
 import contextlib
+import itertools
 import os
+import pickle
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from etils import epath
 
+from tfr import progress
 from tfr.errors import TfrError
 
-IMAGE_EXTENSIONS = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".heic",
-        ".heif",
-        ".avif",
-    }
-)
-
-
+IMAGE_EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif",
+)  # fmt: skip
 RECORD_SCHEME = "tfrecord://"  # images inside TFRecord files, see tfr.record_images
+_FILES_PER_BLOCK = 4096  # of a listing that is kept
+_LISTING_BYTES = 16 << 20  # from which on it is kept on disk
 
 
 class ListedFile(NamedTuple):
@@ -46,7 +36,7 @@ def is_local(path: str) -> bool:
 
 def join(folder: str, path: str) -> str:
     """`path` below `folder`; a URI or an absolute path stands for itself."""
-    if not is_local(path) or os.path.isabs(path):
+    if path.startswith("/") or not is_local(path):
         return path
     return f"{folder.rstrip('/')}/{path}" if folder else path
 
@@ -63,7 +53,7 @@ def is_dir(path: str) -> bool:
 
 def is_image_name(path: str) -> bool:
     """Whether a file name has an extension that images go by."""
-    return os.path.splitext(path)[1].lower() in IMAGE_EXTENSIONS
+    return path.lower().endswith(IMAGE_EXTENSIONS)
 
 
 def open_text(path: str, encoding: str = "utf-8") -> IO[str]:
@@ -152,6 +142,41 @@ def list_files(folder: str) -> Iterator[ListedFile]:
     return _list_local(folder) if is_local(folder) else _list_remote(folder)
 
 
+class Listing:
+    """The files of `list_files`, walked through once, however often they are iterated over.
+
+    Names and sizes are kept in memory while they are few, and in a temporary file from then on. Use as a context
+    manager.
+    """
+
+    def __init__(self, folder: str):
+        """Takes note of the folder; it is walked through when the listing is first asked for."""
+        self._folder = folder
+        self._blocks: IO[bytes] | None = None
+
+    def __enter__(self) -> "Listing":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._blocks is not None:
+            self._blocks.close()
+
+    def __iter__(self) -> Iterator[ListedFile]:
+        if self._blocks is None:
+            self._blocks = self._walk()
+        self._blocks.seek(0)
+        with contextlib.suppress(EOFError):
+            while True:
+                yield from map(ListedFile, *pickle.load(self._blocks))
+
+    def _walk(self) -> IO[bytes]:
+        blocks = tempfile.SpooledTemporaryFile(_LISTING_BYTES, prefix="tfr-listing-")  # noqa: SIM115 - __exit__ closes it
+        found = progress.count(list_files(self._folder), "listing images", "files")
+        while block := list(itertools.islice(found, _FILES_PER_BLOCK)):
+            pickle.dump(tuple(zip(*block, strict=True)), blocks)
+        return blocks
+
+
 def _list_local(folder: str) -> Iterator[ListedFile]:
     pending: list[tuple[str, str, tuple[str, ...]]] = [(folder, "", ())]
     while pending:
@@ -161,19 +186,22 @@ def _list_local(folder: str) -> Iterator[ListedFile]:
             continue
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name[0] == ".":
                     continue
-                _check_name(entry)
-                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                if not entry.name.isascii():
+                    _check_name(entry)
+                if entry.is_file(follow_symlinks=False):  # first: of millions of entries nearly all are such
+                    yield ListedFile(prefix + entry.name, entry.stat(follow_symlinks=False).st_size)
+                elif os.path.isdir(entry.path):
                     pending.append((entry.path, f"{prefix}{entry.name}/", (*above, real)))
-                elif os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
-                    yield ListedFile(f"{prefix}{entry.name}", entry.stat().st_size)
+                elif os.path.isfile(entry.path):
+                    yield ListedFile(prefix + entry.name, entry.stat().st_size)
 
 
 def _check_name(entry: os.DirEntry) -> None:
     """Raises where a name is no text; ids, manifests and records are text."""
     try:
-        entry.name.isascii() or entry.name.encode()
+        entry.name.encode()
     except UnicodeEncodeError as err:
         raise TfrError(f"{os.fsencode(entry.path)!r}: the file's name is not UTF-8. Rename it.") from err
 

@@ -2,39 +2,15 @@
 
 import collections
 import dataclasses
-import hashlib
-import json
-import math
+import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from tfr import annotations as annotations_lib
-from tfr import features, files, progress, row_store, shards, vocabulary
+from tfr import features, files, manifests, progress, row_store, vocabulary
 from tfr.config import ConvertConfig
-from tfr.config import digest as config_digest
 from tfr.errors import AnnotationError, ConversionError, UsageError
-
-_MIN_SHARDS, _MIN_ROWS_PER_SHARD = 8, 128  # enough shards to read in parallel, unless they would be tiny
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardPlan:
-    """One shard to write.
-
-    Attributes:
-      split, index, num_shards: its place.
-      file: its file name in the dataset directory.
-      manifest: the path of the JSONL file with its rows.
-      num_rows: rows in the manifest.
-      fingerprint: digest of everything that its bytes depend on: rows, schema and image options.
-    """
-
-    split: str
-    index: int
-    num_shards: int
-    file: str
-    manifest: str
-    num_rows: int
-    fingerprint: str
+from tfr.manifests import ShardPlan as ShardPlan  # what planning gives is named by it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +40,13 @@ class Plan:
     warnings: list[str]
 
 
-def make_plan(config: ConvertConfig, plan_dir: str) -> Plan:
+def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.ListedFile] | None = None) -> Plan:
     """Reads the annotations, lists the images, and writes the manifests to `plan_dir`.
+
+    Args:
+      config: the conversion.
+      plan_dir: the folder for the manifests.
+      listing: the files of the image folder, where it was listed before.
 
     Raises:
       AnnotationError: the annotations cannot be used; the message says where and why.
@@ -75,7 +56,7 @@ def make_plan(config: ConvertConfig, plan_dir: str) -> Plan:
     with row_store.RowStore(f"tfr:{config.split_seed}", label_map) as store:
         rows_read = store.add_annotations(progress.count(_read(config), "reading annotations", "rows"))
         duplicate_ids = _resolve_duplicates(store, config.on_duplicate)
-        listed, without_row, similar = _find_images(store, config)
+        listed, without_row, similar = _find_images(store, config, listing)
         schema, dropped, label_warnings = _choose_labels(store, config)
         _assign_splits(store, config, schema)
         shard_plans = list(_write_manifests(store, schema, config, plan_dir))
@@ -127,20 +108,21 @@ def _merged(group: list[row_store.LabelsOfRow]) -> tuple[list[str], list[str], l
     return list(labels), list(unknown), list(all_absent)
 
 
-def _find_images(store: row_store.RowStore, config: ConvertConfig) -> tuple[int | None, list[str], list[str]]:
+def _find_images(
+    store: row_store.RowStore, config: ConvertConfig, listing: Iterable[files.ListedFile] | None
+) -> tuple[int | None, list[str], list[str]]:
     """Gives each row its image file; returns how many there are, those without a row, and warnings."""
     if not config.list_images:
-        store.use_image_names()
+        store.images.use_names()
         return None, [], []
     if not files.is_dir(config.image_dir):
         raise AnnotationError(f"No image folder at {config.image_dir}. Give the right one with --images.")
-    listing = progress.count(files.list_files(config.image_dir), "listing images", "files")
-    listed = store.add_images(listing)
-    store.join_images()
-    similar = store.join_similar_images()
-    missing = list(store.rows_without_image())
+    listed = store.images.add(files.Listing(config.image_dir) if listing is None else listing)
+    store.images.join()
+    similar = store.images.join_similar()
+    missing = list(store.images.rows_without())
     store.reject_rows((seq, *_why_no_image(image, stems)) for seq, image, stems in missing)
-    without_row = list(store.images_without_row())
+    without_row = list(store.images.without_row())
     if missing and not store.split_sizes():
         raise ConversionError(
             f"None of the rows has an image: row 1 wants {missing[0][1]!r}, and {config.image_dir} holds {listed} "
@@ -163,13 +145,13 @@ def _choose_labels(
     counts: collections.Counter[str] = collections.Counter(dict.fromkeys(store.declared_labels, 0))
     has_unknown = is_partial = False  # whether any label is not known; and whether that is so beside known ones
     per_row: collections.Counter[int] = collections.Counter()
-    for _, labels, unknown, absent in store.labels():
-        counts.update(labels)
+    for num_rows, labels, unknown, absent in store.label_sets():
+        counts.update(dict.fromkeys(labels, num_rows))
         counts.update(dict.fromkeys(absent or (), 0))
         has_unknown = has_unknown or bool(unknown) or absent is not None
         is_partial = is_partial or bool(unknown or absent or (labels and absent is not None))
         if labels or absent is None:  # a row that says nothing does not tell how many labels rows have
-            per_row[len(labels)] += 1
+            per_row[len(labels)] += num_rows
     if not per_row:
         raise ConversionError(f"The annotations have no usable rows.{_first_reject(store)}")
     try:
@@ -186,7 +168,7 @@ def _choose_labels(
     if single:
         store.reject_rows(list(_unfit_for_single(store, chosen)))
     schema = features.RecordSchema(chosen.names, not single, has_unknown and not single, config.read.keep_columns)
-    dropped = {name: count for name, count in counts.items() if name not in chosen.ids}
+    dropped = {name: count for name, count in sorted(counts.items()) if name not in chosen.ids}
     return schema, dropped, _label_warnings(counts, chosen)
 
 
@@ -199,11 +181,9 @@ def _first_reject(store: row_store.RowStore) -> str:
 
 
 def _unfit_for_single(store: row_store.RowStore, chosen: vocabulary.Vocabulary) -> Iterable[tuple[int, str, str]]:
-    for seq, labels, _, _ in store.labels():
-        kept = chosen.encode(labels)
-        if len(kept) != 1:
-            reason = "several_labels" if kept else "no_label"
-            yield seq, reason, f"label mode 'single' wants exactly one of the dataset's labels, got {labels}"
+    for seq, labels, num_kept in store.rows_of_other_size(chosen, 1):
+        reason = "several_labels" if num_kept else "no_label"
+        yield seq, reason, f"label mode 'single' wants exactly one of the dataset's labels, got {labels}"
 
 
 def _label_warnings(counts: collections.Counter[str], chosen: vocabulary.Vocabulary) -> list[str]:
@@ -252,67 +232,27 @@ def _assign_splits(store: row_store.RowStore, config: ConvertConfig, schema: fea
         )
 
 
-def choose_num_shards(num_rows: int, num_bytes: int, config: ConvertConfig) -> int:
-    """How many shards a split gets; depends on the input alone, so that it is the same for any number of workers."""
-    if config.num_shards is not None:
-        return config.num_shards
-    by_size = math.ceil(num_bytes / (config.max_shard_size_mb << 20))
-    return max(by_size, min(_MIN_SHARDS, num_rows // _MIN_ROWS_PER_SHARD), 1)
-
-
 def _write_manifests(
     store: row_store.RowStore, schema: features.RecordSchema, config: ConvertConfig, plan_dir: str
 ) -> Iterator[ShardPlan]:
-    settings = config_digest([dataclasses.asdict(schema), dataclasses.asdict(config.image)])
-    for split, (num_rows, num_bytes) in store.split_sizes().items():
-        num_shards = choose_num_shards(num_rows, num_bytes, config)
-        yield from _write_split(store, schema, config, plan_dir, split, num_shards, settings)
-
-
-def _write_split(
-    store: row_store.RowStore,
-    schema: features.RecordSchema,
-    config: ConvertConfig,
-    plan_dir: str,
-    split: str,
-    num_shards: int,
-    settings: str,
-) -> Iterator[ShardPlan]:
-    """Writes the manifests of a split: the rows in hash order, each shard a range of hashes."""
+    """Writes the manifests: the rows of a split in hash order, each shard a range of hashes."""
     chosen = vocabulary.Vocabulary(schema.names)
-    rows = store.in_hash_order(split)
-    entry = next(rows, None)
+    store.encode_labels(functools.partial(manifests.label_fields, chosen))
+    settings, line = manifests.settings_digest(schema, config), manifests.liner(config.image_dir)
+    for split, (num_rows, num_bytes) in store.split_sizes().items():
+        num_shards = manifests.choose_num_shards(num_rows, num_bytes, config)
+        for index, rows in _by_shard(store.in_hash_order(split), num_shards):
+            lines = (line(*values) for _, *values in rows)
+            yield manifests.write_manifest(lines, config, plan_dir, settings, split, index, num_shards)
+
+
+def _by_shard(rows: Iterator[tuple], num_shards: int) -> Iterator[tuple[int, Iterable[tuple]]]:
+    """Rows in hash order, shard by shard; a shard may have none."""
+    groups = itertools.groupby(rows, key=lambda row: manifests.shard_index(row[0], num_shards))
+    found = next(groups, None)
     for index in range(num_shards):
-        name = shards.shard_name(config.name, split, index, num_shards)
-        digest, num_rows = hashlib.blake2b(settings.encode(), digest_size=16), 0
-        manifest = f"{plan_dir}/{name}.jsonl"
-        with files.atomic_write(manifest) as file:
-            while entry is not None and _shard_index(entry[0], num_shards) == index:
-                line = _manifest_line(entry[1], chosen, config.image_dir)
-                digest.update(line)
-                file.write(line)
-                num_rows += 1
-                entry = next(rows, None)
-        yield ShardPlan(split, index, num_shards, name, manifest, num_rows, digest.hexdigest())
-
-
-def _shard_index(hash_: bytes, num_shards: int) -> int:
-    return int.from_bytes(hash_, "big") * num_shards >> 64
-
-
-def _manifest_line(row: row_store.Row, chosen: vocabulary.Vocabulary, image_dir: str) -> bytes:
-    labels = chosen.encode(row.labels)
-    if row.absent is None:
-        unknown = set(chosen.encode(row.unknown))
-    else:  # what is not named is unknown
-        unknown = set(range(len(chosen.names))) - set(chosen.encode(row.absent))
-    values = {
-        "id": row.id,
-        "path": files.join(image_dir, row.path),
-        "size": row.size,
-        "labels": labels,
-        "unknown": sorted(unknown.difference(labels)),
-        "columns": row.columns,
-        "source": list(row.source),
-    }
-    return json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
+        if found is None or found[0] != index:
+            yield index, ()
+        else:
+            yield found
+            found = next(groups, None)

@@ -1,4 +1,4 @@
-"""Annotation rows and image listings in a temporary SQLite file: joined, counted and sorted in flat memory."""
+"""Annotation rows in a temporary SQLite file: joined with images, counted and sorted in flat memory."""
 
 import collections
 import functools
@@ -7,38 +7,25 @@ import json
 import os
 import sqlite3
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from tfr import files, splits, stratification
+from tfr import splits, stratification
 from tfr.annotations import Annotation, Event, LabelSet, Note, RejectedRow, Source
 from tfr.errors import AnnotationError
+from tfr.image_join import ImageJoin
+from tfr.manifests import dump
 from tfr.vocabulary import Vocabulary, normalize_label
 
 _SCHEMA = """
 CREATE TABLE sources (file INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE label_sets (label_set INTEGER PRIMARY KEY, labels TEXT, unknown TEXT, absent TEXT, fields TEXT);
 CREATE TABLE rows (
-    seq INTEGER PRIMARY KEY, id TEXT, hash BLOB, image TEXT, labels TEXT, unknown TEXT, absent TEXT,
-    split TEXT, grp TEXT, columns TEXT, file INTEGER, row INTEGER, path TEXT, size INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE images (path TEXT PRIMARY KEY, stem TEXT, size INTEGER) WITHOUT ROWID;
+    seq INTEGER PRIMARY KEY, id TEXT, hash BLOB, image TEXT, label_set INTEGER, split TEXT, grp TEXT, columns TEXT,
+    file INTEGER, row INTEGER, path TEXT, size INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE rejects (file INTEGER, row INTEGER, id TEXT, reason TEXT, detail TEXT);
 """
 _BATCH = 20_000
-
-
-class Row(NamedTuple):
-    """One row that is to become an example; `path` is its image's file, `size` that file's bytes (0: not known)."""
-
-    seq: int
-    id: str
-    path: str
-    size: int
-    labels: list[str]
-    unknown: list[str]
-    absent: list[str] | None  # as in Annotation
-    columns: dict[str, str]
-    source: Source
 
 
 class LabelsOfRow(NamedTuple):
@@ -73,8 +60,10 @@ class RowStore:
         self._salt, self._rename = salt, rename
         self._sources: dict[str, int] = {}
         self._hash_id = splits.Hasher(salt)
-        # Rows share few sets of labels; each is renamed and written as JSON once.
-        self._dump_labels = functools.lru_cache(maxsize=1 << 16)(self._rename_and_dump)
+        # Rows share few sets of labels; each is renamed and stored once, or once more where there are very many.
+        self._label_set = functools.lru_cache(maxsize=1 << 16)(self._add_label_set)
+        self._num_label_sets = 0
+        self._new_label_sets: list[tuple] = []
         self.declared_labels: set[str] = set()
         self.notes: list[str] = []
         handle, self._path = tempfile.mkstemp(prefix="tfr-plan-", suffix=".sqlite")
@@ -84,6 +73,7 @@ class RowStore:
         self._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;")
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
+        self.images = ImageJoin(self._db)
 
     def __enter__(self) -> "RowStore":
         return self
@@ -104,43 +94,44 @@ class RowStore:
             rejected = [Reject(r.source, r.id, r.reason, r.detail) for r in others if isinstance(r, RejectedRow)]
             self.reject(rejected)
             declared = (name for event in others if isinstance(event, LabelSet) for name in event.names)
-            self.declared_labels.update(filter(None, map(self._rename, declared)))
+            self.declared_labels.update(self._renamed(declared))
             self.notes += [event.text for event in others if isinstance(event, Note)]
             total += len(rows) + len(rejected)
         self._db.execute("CREATE INDEX rows_by_id ON rows (id)")
         return total
 
     def _insert(self, rows: list[Annotation]) -> None:
-        dump, hash_id = self._dump_labels, self._hash_id
+        hash_id, label_set, file = self._hash_id, self._label_set, self._file
         try:
             values = [
                 (
-                    a.id, hash_id(a.id), a.image, dump(a.labels), dump(a.unknown),
-                    None if a.absent is None else dump(a.absent), a.split, a.group,
-                    _dump(a.columns) if a.columns else "{}", self._file(a.source[0]), a.source[1],
+                    a.id, hash_id(a.id), a.image, label_set(a.labels, a.unknown, a.absent), a.split, a.group,
+                    dump(a.columns) if a.columns else "{}", file(a.source[0]), a.source[1],
                 )
                 for a in rows
             ]  # fmt: skip
         except UnicodeEncodeError as err:  # only a DataFrame can hold such text
             raise AnnotationError(f"An id holds half of a character: {err.object[:80]!r}. Mend it.") from err
+        self._store_label_sets()
         self._db.executemany(
-            "INSERT INTO rows (id, hash, image, labels, unknown, absent, split, grp, columns, file, row) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows (id, hash, image, label_set, split, grp, columns, file, row) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             values,
         )
 
-    def _rename_and_dump(self, labels: tuple[str, ...]) -> str:
-        return _dump(list(dict.fromkeys(filter(None, map(self._rename, labels)))))
+    def _add_label_set(self, labels: tuple[str, ...], unknown: tuple[str, ...], absent: tuple[str, ...] | None) -> int:
+        """The number of what a row says of labels, renamed; `_store_label_sets` stores it."""
+        sets = (None if names is None else dump(self._renamed(names)) for names in (labels, unknown, absent))
+        self._new_label_sets.append((self._num_label_sets, *sets))
+        self._num_label_sets += 1
+        return self._num_label_sets - 1
 
-    def add_images(self, images: Iterable[files.ListedFile]) -> int:
-        """Stores the listing of the image folder; returns how many image files it has."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO images VALUES (?, ?, ?)",
-            # Only images are found by their stem: a.txt beside a.jpg is not what a row means by 'a'.
-            ((path, os.path.splitext(path)[0] if files.is_image_name(path) else None, size) for path, size in images),
-        )
-        self._db.execute("CREATE INDEX images_by_stem ON images (stem)")
-        return sum(files.is_image_name(path) for (path,) in self._db.execute("SELECT path FROM images"))
+    def _renamed(self, labels: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(filter(None, map(self._rename, labels))))
+
+    def _store_label_sets(self) -> None:
+        self._db.executemany("INSERT INTO label_sets VALUES (?, ?, ?, ?, NULL)", self._new_label_sets)
+        self._new_label_sets.clear()
 
     def _file(self, name: str) -> int:
         if name not in self._sources:
@@ -158,8 +149,9 @@ class RowStore:
     def duplicate_groups(self) -> Iterator[list[LabelsOfRow]]:
         """For each id that `find_duplicates` listed its rows in file order; the store may be changed meanwhile."""
         query = (
-            "SELECT id, seq, labels, unknown, absent, name, row FROM rows JOIN sources USING (file) WHERE id IN "
-            "(SELECT id FROM repeats WHERE rowid > ? AND rowid <= ?) ORDER BY id, seq"
+            "SELECT id, seq, labels, unknown, absent, name, row FROM rows JOIN sources USING (file)"
+            " JOIN label_sets USING (label_set)"
+            " WHERE id IN (SELECT id FROM repeats WHERE rowid > ? AND rowid <= ?) ORDER BY id, seq"
         )
         (last,) = self._db.execute("SELECT coalesce(max(rowid), 0) FROM repeats").fetchone()
         for start in range(0, last, _BATCH):
@@ -171,11 +163,11 @@ class RowStore:
                 ]
 
     def replace_labels(self, seq: int, labels: list[str], unknown: list[str], absent: list[str] | None) -> None:
-        """Gives a row other labels."""
-        self._db.execute(
-            "UPDATE rows SET labels = ?, unknown = ?, absent = ? WHERE seq = ?",
-            (_dump(labels), _dump(unknown), None if absent is None else _dump(absent), seq),
-        )
+        """Gives a row other labels, renamed already."""
+        sets = (None if names is None else dump(names) for names in (labels, unknown, absent))
+        self._db.execute("INSERT INTO label_sets VALUES (?, ?, ?, ?, NULL)", (self._num_label_sets, *sets))
+        self._db.execute("UPDATE rows SET label_set = ? WHERE seq = ?", (self._num_label_sets, seq))
+        self._num_label_sets += 1
 
     # Rejects
 
@@ -201,67 +193,26 @@ class RowStore:
         for name, row, id_, reason, detail in self._db.execute(query):
             yield Reject(Source(name, row), id_, reason, detail)
 
-    # Joining with the images
-
-    def join_images(self) -> None:
-        """Finds each row's image: the file of that very path, or the only one that has it as its stem."""
-        self._take_record_images()
-        self._db.execute(
-            "UPDATE rows SET (path, size) = (SELECT path, size FROM images WHERE images.path = rows.image)"
-            " WHERE path IS NULL AND image IN (SELECT path FROM images)"
-        )
-        self._db.execute(
-            "UPDATE rows SET (path, size) = (SELECT path, size FROM images WHERE stem = rows.image)"
-            " WHERE path IS NULL AND 1 = (SELECT count(*) FROM images WHERE stem = rows.image)"
-        )
-
-    def _take_record_images(self) -> None:
-        """Images inside TFRecord files are where the row says."""
-        self._db.create_function("record_size", 1, lambda uri: int(uri.rpartition("+")[2]), deterministic=True)
-        pattern = f"{files.RECORD_SCHEME}*"
-        self._db.execute("UPDATE rows SET path = image, size = record_size(image) WHERE image GLOB ?", (pattern,))
-
-    def join_similar_images(self) -> list[tuple[str, str]]:
-        """Joins what is left where names differ only by case, Unicode form or slashes, and one row and one file do so.
-
-        Returns:
-          The first few of (image as the row has it, file).
-        """
-        if self._db.execute("SELECT 1 FROM rows WHERE path IS NULL LIMIT 1").fetchone() is None:
-            return []
-        self._db.create_function("fold", 1, _fold, deterministic=True)
-        for statement in _JOIN_SIMILAR:
-            self._db.execute(statement)
-        query = "SELECT image, path FROM similar JOIN rows USING (seq, path) ORDER BY seq LIMIT 3"
-        return self._db.execute(query).fetchall()
-
-    def use_image_names(self) -> None:
-        """Takes the image names as they stand, for folders that are not listed."""
-        self._db.execute("UPDATE rows SET path = image")
-
-    def rows_without_image(self) -> Iterator[tuple[int, str, list[str]]]:
-        """Rows whose image was not found: (seq, image name, files that have it as their stem)."""
-        rows = self._db.execute("SELECT seq, image FROM rows WHERE path IS NULL ORDER BY seq").fetchall()
-        for seq, image in rows:
-            stems = self._db.execute("SELECT path FROM images WHERE stem = ? ORDER BY path", (image,))
-            yield seq, image, [path for (path,) in stems]
-
-    def images_without_row(self) -> Iterator[str]:
-        """Image files that no row names, in order."""
-        query = (
-            "SELECT path FROM images WHERE path NOT IN (SELECT path FROM rows WHERE path IS NOT NULL)"
-            " AND path NOT IN (SELECT image FROM rows) ORDER BY path"
-        )
-        return (path for (path,) in self._db.execute(query) if files.is_image_name(path))
-
     # Labels and splits
 
-    def labels(self) -> Iterator[tuple[int, list[str], list[str], list[str] | None]]:
-        """(seq, labels, unknown, absent) of every row."""
-        load = functools.lru_cache(maxsize=1 << 16)(_load)  # rows share few sets of labels
-        for seq, *values in self._db.execute("SELECT seq, labels, unknown, absent FROM rows ORDER BY seq"):
-            labels, unknown, absent = map(load, values)
-            yield seq, labels, unknown, absent
+    def label_sets(self) -> Iterator[tuple[int, list[str], list[str], list[str] | None]]:
+        """What rows say of labels: (number of rows, labels, unknown, absent), possibly the same several times."""
+        query = (
+            "SELECT num, labels, unknown, absent FROM label_sets JOIN"
+            " (SELECT label_set, count(*) AS num FROM rows GROUP BY label_set) USING (label_set)"
+        )
+        for num_rows, labels, unknown, absent in self._db.execute(query):
+            yield num_rows, json.loads(labels), json.loads(unknown), _load(absent)
+
+    def rows_of_other_size(self, chosen: Vocabulary, num_labels: int) -> Iterator[tuple[int, list[str], int]]:
+        """Rows that have not this number of the chosen labels: (seq, all labels, number of chosen ones)."""
+        self._db.create_function("num_chosen", 1, lambda text: len(chosen.encode(json.loads(text))), deterministic=True)
+        query = (
+            "SELECT seq, labels, num FROM rows JOIN (SELECT label_set, labels, num_chosen(labels) AS num FROM"
+            " label_sets) USING (label_set) WHERE num != ? ORDER BY seq"
+        )
+        for seq, labels, num in self._db.execute(query, (num_labels,)):
+            yield seq, json.loads(labels), num
 
     def take_own_splits(self) -> None:
         """Puts the splits that the source names into TFDS's words; a row without one follows its group.
@@ -295,14 +246,17 @@ class RowStore:
 
     def hash_splits(self, ratios: splits.SplitRatios) -> int:
         """Gives each row without a split the one that the hash of its group or id gives; returns how many."""
-        self._db.create_function("hash_split", 1, lambda key: ratios.choose(key, self._salt), deterministic=True)
+        self._db.create_function("hash_split", 1, ratios.chooser(self._salt), deterministic=True)
         query = f"UPDATE rows SET split = hash_split({_UNIT}) WHERE split IS NULL"
         return self._db.execute(query).rowcount
 
     def stratify_splits(self, ratios: splits.SplitRatios, chosen: Vocabulary) -> int:
         """Gives the rows without a split one such that each label keeps its share; returns how many rows."""
         self._db.create_function("unit_hash", 1, self._hash_id, deterministic=True)
-        query = f"SELECT {_UNIT} AS unit, labels FROM rows WHERE split IS NULL ORDER BY unit_hash(unit), unit"
+        query = (
+            f"SELECT {_UNIT} AS unit, labels FROM rows JOIN label_sets USING (label_set) WHERE split IS NULL"
+            " ORDER BY unit_hash(unit), unit"
+        )
         encode = functools.lru_cache(maxsize=1 << 16)(lambda labels: chosen.encode(json.loads(labels)))
         names, units = [], []
         for name, group in itertools.groupby(self._db.execute(query), key=lambda values: values[0]):
@@ -319,52 +273,35 @@ class RowStore:
         query = "SELECT split, count(*), sum(size) FROM rows GROUP BY split ORDER BY split"
         return {split: (count, size) for split, count, size in self._db.execute(query)}
 
-    def in_hash_order(self, split: str) -> Iterator[tuple[bytes, Row]]:
-        """The rows of a split with their hashes, in the order of the hash."""
+    def encode_labels(self, encode: Callable[..., str]) -> None:
+        """Turns what rows say of labels (labels, unknown, absent) into the text that `in_hash_order` gives."""
+
+        def fields(labels: str, unknown: str, absent: str | None) -> str:
+            return encode(json.loads(labels), json.loads(unknown), _load(absent))
+
+        self._db.create_function("encode_labels", 3, fields, deterministic=True)
+        self._db.execute("UPDATE label_sets SET fields = encode_labels(labels, unknown, absent)")
+
+    def in_hash_order(self, split: str) -> Iterator[tuple[bytes, str, str, int, str, str, str, int]]:
+        """The rows of a split in the order of their hashes.
+
+        Yields:
+          (hash, id, path, bytes of the image file, text of the labels, JSON of the columns, file, row).
+        """
         query = (
-            "SELECT hash, seq, id, path, size, labels, unknown, absent, columns, name, row"
-            " FROM rows JOIN sources USING (file) WHERE split = ? ORDER BY hash, id"
+            "SELECT hash, id, path, size, fields, columns, name, row FROM rows JOIN sources USING (file)"
+            " JOIN label_sets USING (label_set) WHERE split = ? ORDER BY hash, id"
         )
-        parse = functools.lru_cache(maxsize=1 << 14)(json.loads)  # the same few label sets come again and again
-        for hash_, seq, id_, path, size, labels, unknown, absent, columns, file, row in self._db.execute(
-            query, (split,)
-        ):
-            sets = parse(labels), parse(unknown), _load(absent)
-            yield hash_, Row(seq, id_, path, size, *sets, parse(columns), Source(file, row))
+        return self._db.execute(query, (split,))
 
 
 # What goes to one split as a whole: the group, or the row alone.
 _UNIT = "CASE WHEN grp IS NULL THEN id ELSE 'group:' || grp END"
 
-# Rows and files that are left over and alone in having their folded name. Statements and no script: a script commits.
-_JOIN_SIMILAR = (
-    "CREATE TEMP TABLE lone_rows AS SELECT fold(image) AS key, min(seq) AS seq FROM rows WHERE path IS NULL"
-    " GROUP BY key HAVING count(*) = 1",
-    "CREATE TEMP TABLE free_images AS SELECT * FROM images"
-    " WHERE path NOT IN (SELECT path FROM rows WHERE path IS NOT NULL)",
-    "CREATE TEMP TABLE folded AS SELECT fold(path) AS key, path, size FROM free_images"
-    " UNION SELECT fold(stem), path, size FROM free_images WHERE stem IS NOT NULL",
-    "CREATE INDEX temp.folded_by_key ON folded (key)",
-    "CREATE TEMP TABLE similar AS SELECT seq, min(path) AS path, size FROM lone_rows JOIN folded USING (key)"
-    " GROUP BY seq HAVING count(*) = 1",
-    "CREATE INDEX temp.similar_by_seq ON similar (seq)",
-    "UPDATE rows SET (path, size) = (SELECT path, size FROM similar WHERE similar.seq = rows.seq)"
-    " WHERE seq IN (SELECT seq FROM similar)",
-)
-
 
 def _unit(rows: list[list[int]]) -> stratification.Unit:
     counts = collections.Counter(itertools.chain.from_iterable(rows))
     return stratification.Unit(len(rows), tuple(counts.items()))
-
-
-def _fold(path: str) -> str:
-    """A path as it is compared when case, Unicode form and the kind of slash are not."""
-    return unicodedata.normalize("NFC", path).casefold().replace("\\", "/")
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _load(text: str | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tfr.errors import UsageError
 
@@ -32,9 +32,9 @@ class Hasher:
         return hasher.digest()
 
 
-def stable_fraction(text: str, salt: str) -> float:
-    """A number in [0, 1) that depends on salt and text alone."""
-    return int.from_bytes(stable_hash(text, salt)[:6], "big") / (1 << 48)
+def fraction(hash_: bytes) -> float:
+    """A hash as a number in [0, 1)."""
+    return int.from_bytes(hash_[:6], "big") / (1 << 48)
 
 
 def normalize_split(name: str) -> str:
@@ -52,14 +52,20 @@ class SplitRatios:
 
     shares: Mapping[str, float]
 
-    def choose(self, key: str, salt: str) -> str:
-        """The split of the example (or group) with this key."""
-        place = stable_fraction(key, "split:" + salt)
-        for name, share in self.shares.items():
-            place -= share
-            if place < 0:
-                return name
-        return next(reversed(list(self.shares)))  # rounding left a sliver at the end
+    def chooser(self, salt: str) -> Callable[[str], str]:
+        """The function from the key of an example (or group) to its split."""
+        *others, (last, _) = self.shares.items()
+        hash_key = Hasher("split:" + salt)
+
+        def choose(key: str) -> str:
+            place = fraction(hash_key(key))
+            for name, share in others:
+                place -= share
+                if place < 0:
+                    return name
+            return last
+
+        return choose if others else lambda _: last
 
 
 DEFAULT_RATIOS = SplitRatios({"train": 0.8, "validation": 0.1, "test": 0.1})
