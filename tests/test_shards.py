@@ -1,16 +1,13 @@
-import io
-
 import pytest
 
-from tfr import shards
+from tfr import shards, tfrecord_files
 from tfr.errors import DatasetError
 
 RECORDS = [b"first", b"", b"\x00" * 100, bytes(range(256)) * 40]
 
 
 def write(path, records=RECORDS):
-    with open(path, "wb") as file:
-        writer = shards.ShardWriter(file)
+    with shards.create(str(path)) as writer:
         for record in records:
             writer.write(record, *shards.frame(record))
     return writer
@@ -120,13 +117,6 @@ def test_a_missing_shard_and_another_kind_of_file(tmp_path):
         list(shards.read_records(str(tmp_path / "text")))
 
 
-def test_the_frame_is_what_stands_around_a_record():
-    buffer = io.BytesIO()
-    shards.ShardWriter(buffer).write(b"abc", *shards.frame(b"abc"))
-    header, footer = shards.frame(b"abc")
-    assert buffer.getvalue() == header + b"abc" + footer
-
-
 # Going on behind damage: the records start at 0, 21, 37 and 153.
 
 
@@ -152,7 +142,7 @@ def test_the_records_behind_a_damaged_one_are_found(shard, position, expected):
 
 @pytest.mark.parametrize("gap", [b"\x00" * 5000, bytes(range(1, 200)) * 30])
 def test_the_next_record_is_found_behind_a_long_stretch_of_damage(tmp_path, gap, monkeypatch):
-    monkeypatch.setattr(shards, "_WINDOW_BYTES", 1000)
+    monkeypatch.setattr(tfrecord_files, "_WINDOW_BYTES", 1000)
     path = tmp_path / "shard"
     write(path, RECORDS[2:])
     path.write_bytes(gap + path.read_bytes())

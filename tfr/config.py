@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ON_DUPLICATE = ("merge", "first", "error")
 LABEL_MODES = ("auto", "multi", "single")
+FILE_FORMATS = ("tfrecord", "array_record")  # TFDS's names
 # Fields that change how a conversion runs, but not a byte of what it writes.
 _NOT_CONTENT = ("data_dir", "runner", "beam_args", "threads_per_worker", "max_rejects", "overwrite")
 
@@ -49,6 +50,7 @@ class ConvertConfig:
         sizes the shards. Without it rows must name files in full and `num_shards` is needed.
       num_shards: shards of each split; default: by size.
       max_shard_size_mb: size in MiB that shards are made for when `num_shards` is unset.
+      file_format: 'tfrecord', or 'array_record' for reading records at random (`tfds.data_source`, Grain).
       max_rejects: the conversion fails when more rows than this become no example; None: any number is fine.
       overwrite: whether to replace a dataset that is there already.
       runner: Beam runner by name.
@@ -77,6 +79,7 @@ class ConvertConfig:
     list_images: bool = True
     num_shards: int | None = None
     max_shard_size_mb: int = 128
+    file_format: str = "tfrecord"
     max_rejects: int | None = None
     overwrite: bool = False
     runner: str = "FnApiRunner"
@@ -92,6 +95,7 @@ class ConvertConfig:
             raise UsageError(f"--version must look like 1.0.0. Received: --version={self.version}")
         _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
         _one_of("--label_mode", self.label_mode, LABEL_MODES)
+        _one_of("--file_format", self.file_format, FILE_FORMATS)
         for flag, value in (("num_shards", self.num_shards), ("image_size", self.image.image_size)):
             if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")

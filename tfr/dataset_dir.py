@@ -9,6 +9,9 @@ import importlib.metadata
 import io
 import json
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,8 @@ from tfr.shard_writer import ShardReport
 if TYPE_CHECKING:
     from tfr.conversion import ConversionResult
 
+PLAN_DIR = ".plan"  # what an unfinished conversion keeps in its dataset directory
+INFO_FILE = "dataset_info.json"  # TFDS's; written last: a folder without it is no dataset
 CONVERSION_FILE = "conversion.json"
 REJECTED_FILE = "rejected.jsonl"
 LABEL_COUNTS_FILE = "label_counts.csv"
@@ -54,7 +59,7 @@ def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> s
 
 def _is_text(path: str) -> bool:
     """Whether a file in a folder of annotations can hold some: not an image, nor records as large as images."""
-    return not files.is_image_name(path) and ".tfrecord" not in path
+    return not files.is_image_name(path) and not re.search(r"\.(tfrecord|array_record)\b", path)
 
 
 def _digest_listing(listing: Iterable[files.ListedFile]) -> str:
@@ -148,7 +153,9 @@ def _versions() -> dict[str, str]:
 def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> None:
     """features.json, label names and dataset_info.json, from our own counts: no shard is read again."""
     folder = epath.Path(config.dataset_dir)
-    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=config.name, filetype_suffix="tfrecord")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=config.name, filetype_suffix=config.file_format
+    )
     by_split: dict[str, list[ShardReport]] = collections.defaultdict(list)
     for report in reports:
         by_split[report.split].append(report)
@@ -170,13 +177,24 @@ def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: li
         supervised_keys=plan.schema.supervised_keys,
         description=config.description or f"Made by tfr from {config.content()['annotations']}.",
     )
-    info.set_file_format("tfrecord")
+    info.set_file_format(config.file_format)
     info.set_splits(tfds.core.SplitDict(split_infos))
-    staging = folder / ".plan" / "metadata"
-    staging.mkdir(parents=True, exist_ok=True)
-    info.write_to_directory(staging)
-    for path in sorted(staging.iterdir(), key=lambda path: (path.name == "dataset_info.json", path.name)):
-        path.replace(folder / path.name)
+    with _staging_folder(config.dataset_dir) as staging:
+        info.write_to_directory(staging)
+        for name in sorted(os.listdir(staging), key=lambda name: (name == INFO_FILE, name)):
+            with open(f"{staging}/{name}", "rb") as source, files.atomic_write(f"{folder}/{name}", sync=True) as file:
+                shutil.copyfileobj(source, file)
+
+
+@contextlib.contextmanager
+def _staging_folder(folder: str) -> Iterator[str]:
+    """A local folder to make metadata in; within the plan folder where that is local, and removed with it."""
+    if not files.is_local(folder):
+        with tempfile.TemporaryDirectory() as staging:
+            yield staging
+        return
+    files.make_dirs(staging := f"{folder}/{PLAN_DIR}/metadata")
+    yield staging
 
 
 # Opening
@@ -249,7 +267,7 @@ def label_names(builder: tfds.core.DatasetBuilder) -> list[str]:
 
 
 def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
-    """Yields the examples of a split of TFRecords in stored order, the image as its encoded bytes.
+    """Yields the examples of a split in stored order, the image as its encoded bytes; all file formats of tfr's.
 
     Needs no TensorFlow. Raises DatasetError where the split is not there or a shard is damaged.
     """

@@ -1,17 +1,18 @@
-"""Files and folders by path or URI: the local disk directly, object stores through etils and Beam."""
+"""Files and folders by path or URI: the local disk directly, object stores through Beam (see tfr.remote_files)."""
 
 import contextlib
+import errno
+import io
 import itertools
 import os
 import pickle
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from etils import epath
-
-from tfr import progress
+from tfr import progress, remote_files, retries
 from tfr.errors import TfrError
 
 IMAGE_EXTENSIONS = (
@@ -43,12 +44,12 @@ def join(folder: str, path: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is a file or folder at a path or URI."""
-    return os.path.exists(path) if is_local(path) else epath.Path(path).exists()
+    return os.path.exists(path) if is_local(path) else remote_files.exists(path)
 
 
 def is_dir(path: str) -> bool:
     """Whether there is a folder at a path or URI."""
-    return os.path.isdir(path) if is_local(path) else epath.Path(path).is_dir()
+    return os.path.isdir(path) if is_local(path) else remote_files.is_dir(path)
 
 
 def is_image_name(path: str) -> bool:
@@ -60,12 +61,12 @@ def open_text(path: str, encoding: str = "utf-8") -> IO[str]:
     """Opens a text file for reading, line ends untouched (the csv module wants them so)."""
     if is_local(path):
         return open(path, encoding=encoding, newline="")
-    return epath.Path(path).open("r", encoding=encoding)
+    return io.TextIOWrapper(remote_files.open_binary(path), encoding=encoding, newline="")
 
 
 def open_binary(path: str) -> IO[bytes]:
     """Opens a file or URI for reading bytes."""
-    return open(path, "rb") if is_local(path) else epath.Path(path).open("rb")
+    return open(path, "rb") if is_local(path) else remote_files.open_binary(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -74,52 +75,107 @@ def read_bytes(path: str) -> bytes:
         from tfr import record_images
 
         return record_images.read_image(path)
-    if is_local(path):
-        with open(path, "rb") as file:
-            return file.read()
-    from apache_beam.io.filesystems import FileSystems  # slow to import, and only object stores need it
+    if not is_local(path):
+        return remote_files.read_bytes(path)
+    try:
+        return _read_local(path)
+    except OSError as err:
+        if not retries.is_transient(err):
+            raise
+    return retries.call(_read_local, path)  # network file systems pass on the moments of their servers
 
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+
+def _read_local(path: str) -> bytes:
+    with open(path, "rb") as file:
         return file.read()
+
+
+@contextlib.contextmanager
+def fetch(path: str) -> Iterator[str]:
+    """A local path with the content of a remote file, for libraries that open files themselves."""
+    with open_binary(path) as file, tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
+        copy.flush()
+        yield f"/dev/fd/{copy.fileno()}"
 
 
 def make_dirs(path: str) -> None:
     """Makes a folder and its parents, if they are not there."""
-    epath.Path(path).mkdir(parents=True, exist_ok=True)
+    if is_local(path):
+        os.makedirs(path, exist_ok=True)
+    else:
+        remote_files.make_dirs(path)
 
 
 @contextlib.contextmanager
-def atomic_write(path: str) -> Iterator[IO[bytes]]:
-    """Opens a file for writing that appears under its name only when all of it is written.
+def atomic_path(path: str, *, sync: bool = False) -> Iterator[str]:
+    """A local path to write a file to, which appears under `path` when the block ends, and not at all if it raises.
 
-    The content goes to `<path>.tmp-<random>` beside it, is renamed at the end, and is removed on any exception.
+    A local file is written to `<path>.tmp-<random>` beside it and renamed. A remote one is written to a nameless file
+    on the local disk, uploaded to such a name and renamed there: an upload can be repeated, a stream cannot.
+
+    Args:
+      path: a path or URI.
+      sync: whether the content of a local file is on the disk before its name is, for files whose presence is taken as
+        proof of their content even after a power failure.
     """
     temporary = f"{path}.tmp-{uuid.uuid4().hex[:12]}"
     try:
-        with _open_write(temporary) as file:
-            yield file
         if is_local(path):
+            yield temporary
+            if sync:
+                _sync(temporary)
             os.replace(temporary, path)
         else:
-            epath.Path(temporary).replace(path)
+            with tempfile.TemporaryFile() as spool:
+                yield f"/dev/fd/{spool.fileno()}"
+                remote_files.upload(spool, temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            epath.Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(Exception):
+            remove(temporary)
         raise
 
 
-def _open_write(path: str) -> IO[bytes]:
-    if is_local(path):
-        return open(path, "wb")
-    from apache_beam.io.filesystems import FileSystems
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as err:
+        if err.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that know no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
-    return FileSystems.create(path, compression_type="uncompressed")
+
+@contextlib.contextmanager
+def atomic_write(path: str, *, sync: bool = False) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that appears under its name only when all of it is written; see `atomic_path`."""
+    with atomic_path(path, sync=sync) as local, open(local, "wb") as file:
+        yield file
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, *, sync: bool = False) -> None:
     """Writes a small text file in UTF-8, atomically."""
-    with atomic_write(path) as file:
+    with atomic_write(path, sync=sync) as file:
         file.write(text.encode("utf-8"))
+
+
+def remove(path: str) -> None:
+    """Removes a file; one that is gone already is no error."""
+    if not is_local(path):
+        remote_files.remove([path])
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_tree(folder: str) -> None:
+    """Removes a folder with all that is in it; one that is gone already is no error."""
+    if not is_local(folder):
+        remote_files.remove_tree(folder)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def list_names(folder: str) -> list[str]:
@@ -128,8 +184,13 @@ def list_names(folder: str) -> list[str]:
         with os.scandir(folder) as entries:
             names = [entry.name + "/" * entry.is_dir() for entry in entries]
     else:
-        names = [path.name + "/" * path.is_dir() for path in epath.Path(folder).iterdir()]
+        names = list({_first_part(path) for path, _ in remote_files.list_files(folder)})
     return sorted(name for name in names if not name.startswith("."))
+
+
+def _first_part(path: str) -> str:
+    name, slash, _ = path.partition("/")
+    return name + slash
 
 
 def list_images(folder: str) -> Iterator[ListedFile]:
@@ -207,11 +268,6 @@ def _check_name(entry: os.DirEntry) -> None:
 
 
 def _list_remote(folder: str) -> Iterator[ListedFile]:
-    from apache_beam.io.filesystems import FileSystems
-
-    root = folder.rstrip("/") + "/"
-    (match,) = FileSystems.match([root + "**"])
-    for metadata in match.metadata_list:
-        relative = metadata.path.removeprefix(root)
-        if not any(part.startswith(".") for part in relative.split("/")):
-            yield ListedFile(relative, metadata.size_in_bytes)
+    for path, size in remote_files.list_files(folder):
+        if not any(part.startswith(".") for part in path.split("/")):
+            yield ListedFile(path, size)

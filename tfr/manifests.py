@@ -92,7 +92,7 @@ def write_manifest(
       settings: the `settings_digest`.
       split, index, num_shards: the shard's place.
     """
-    name = shards.shard_name(config.name, split, index, num_shards)
+    name = shards.shard_name(config.name, split, index, num_shards, config.file_format)
     fingerprint, num_rows = hashlib.blake2b(settings.encode(), digest_size=16), 0
     manifest = f"{plan_dir}/{name}.jsonl"
     with files.atomic_write(manifest) as file:

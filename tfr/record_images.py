@@ -1,30 +1,27 @@
-"""Images inside TFRecord files, by URI: what lets a dataset be converted again without unpacking it."""
+"""Images inside the records of shards, by URI: what lets a dataset be converted again without unpacking it."""
 
 from tensorflow_datasets.proto import tf_example_pb2
 
-from tfr import files
+from tfr import files, shards
 
 IMAGE_FEATURE = "image"
 
 
-def make_uri(path: str, offset: int, length: int) -> str:
-    """The URI of the image in the record whose data are `length` bytes at `offset` of a TFRecord file."""
-    return f"{files.RECORD_SCHEME}{path}#{offset}+{length}"
+def make_uri(path: str, place: int, length: int) -> str:
+    """The URI of the image in a record of `length` bytes at a place of a shard (see `shards.read_placed`)."""
+    return f"{files.RECORD_SCHEME}{path}#{place}+{length}"
 
 
 def split_uri(uri: str) -> tuple[str, int, int]:
-    """(path, offset, length) of a URI that `make_uri` made."""
+    """(path, place, length) of a URI that `make_uri` made."""
     path, _, place = uri.removeprefix(files.RECORD_SCHEME).rpartition("#")
-    offset, _, length = place.partition("+")
-    return path, int(offset), int(length)
+    start, _, length = place.partition("+")
+    return path, int(start), int(length)
 
 
 def read_image(uri: str) -> bytes:
     """The encoded image in a record; FileNotFoundError where the file or the feature is missing."""
-    path, offset, length = split_uri(uri)
-    with files.open_binary(path) as file:
-        file.seek(offset)
-        example = tf_example_pb2.Example.FromString(file.read(length))
+    example = tf_example_pb2.Example.FromString(shards.read_at(*split_uri(uri)))
     values = example.features.feature[IMAGE_FEATURE].bytes_list.value
     if not values:
         raise FileNotFoundError(f"{uri}: the record has no feature {IMAGE_FEATURE!r}")

@@ -4,9 +4,7 @@ import collections
 import functools
 import itertools
 import json
-import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -66,9 +64,9 @@ class RowStore:
         self._new_label_sets: list[tuple] = []
         self.declared_labels: set[str] = set()
         self.notes: list[str] = []
-        handle, self._path = tempfile.mkstemp(prefix="tfr-plan-", suffix=".sqlite")
-        os.close(handle)
-        self._db = sqlite3.connect(self._path, isolation_level=None)
+        # Without a name: SQLite keeps it in memory as long as the cache holds it, then in a file that it unlinks at
+        # once, so that a killed process leaves none.
+        self._db = sqlite3.connect("", isolation_level=None)
         # Nothing here outlives the process: no journal, no syncing, one transaction.
         self._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;")
         self._db.executescript(_SCHEMA)
@@ -80,7 +78,6 @@ class RowStore:
 
     def __exit__(self, *exc_info: object) -> None:
         self._db.close()
-        os.unlink(self._path)
 
     # Filling
 

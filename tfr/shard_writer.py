@@ -1,4 +1,4 @@
-"""Writing one shard: a manifest in, a TFRecord file and a report out. Runs on Beam workers."""
+"""Writing one shard: a manifest in, a file of records and a report out. Runs on Beam workers."""
 
 import collections
 import concurrent.futures
@@ -106,8 +106,7 @@ def write_shard(plan: planning.ShardPlan, settings: WriteSettings) -> ShardRepor
     if report is not None and files.exists(files.join(settings.dataset_dir, plan.file)):
         return report
     tally = _Tally(plan, settings.plan_dir)
-    with files.atomic_write(files.join(settings.dataset_dir, plan.file)) as file:
-        writer = shards.ShardWriter(file)
+    with shards.create(files.join(settings.dataset_dir, plan.file)) as writer:
         for encoded in _encode_ahead(_manifest_rows(plan.manifest), settings):
             if encoded.record is not None:
                 writer.write(encoded.record, encoded.header, encoded.footer)

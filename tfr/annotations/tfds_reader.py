@@ -11,20 +11,19 @@ from tfr.annotations.where import compile_where
 from tfr.errors import AnnotationError
 
 _ID_FEATURES = ("id", "image_id", "file_name", "filename", "image/filename")
-_FRAME_BYTES = (12, 4)  # what stands before and after the data of a record
 
 
 def read_tfds(path: str, options: ReadOptions) -> Iterator[Event]:
-    """Yields the examples of a dataset directory of TFRecord files, made by tfr or by TFDS itself.
+    """Yields the examples of a dataset directory of TFRecord or ArrayRecord files, made by tfr or by TFDS itself.
 
     Shape: `<data_dir>/<name>/<version>/` with dataset_info.json, or a folder with only one such below; features
-    `image` and `labels` (a sequence of class labels) or `label`. Images are not unpacked: a row's image is a place in a
-    TFRecord file. The id is the feature `id` (or `id_column`), else `<split>/<number>`. Splits are kept unless
+    `image` and `labels` (a sequence of class labels) or `label`. Images are not unpacked: a row's image is a place in
+    one of its files. The id is the feature `id` (or `id_column`), else `<split>/<number>`. Splits are kept unless
     `ignore_splits` is set; `labels_unknown` is kept. `where`, `keep_columns` and `group_column` use text and number
     features, `split` and `labels`.
 
     Raises:
-      AnnotationError: no TFRecord files, or a feature is missing.
+      AnnotationError: files of another format, or a feature is missing.
       DatasetError: no dataset directory, or a damaged file.
     """
     from tfr import dataset_dir  # imports TFDS, and this package
@@ -49,10 +48,12 @@ def read_tfds(path: str, options: ReadOptions) -> Iterator[Event]:
 
 
 def _check_files(builder: Any, path: str) -> None:
+    from tfr.config import FILE_FORMATS  # imports this package
+
     file_format = builder.info.file_format.file_suffix if builder.info.file_format else "tfrecord"
-    if file_format != "tfrecord" or "image" not in builder.info.features:
+    if file_format not in FILE_FORMATS or "image" not in builder.info.features:
         raise AnnotationError(
-            f"{path}: needs TFRecord files with a feature 'image'. It has {file_format} files with "
+            f"{path}: needs {' or '.join(FILE_FORMATS)} files with a feature 'image'. It has {file_format} files with "
             f"{list(builder.info.features)}."
         )
 
@@ -77,15 +78,12 @@ def _records(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
     from tfr import record_images, shards
 
-    before, after = _FRAME_BYTES
-    offset = before
-    for record in shards.read_records(file):
+    for place, record in shards.read_placed(file):
         example = tf_example_pb2.Example.FromString(record)
         values = {
             name: _plain(f) for name, f in example.features.feature.items() if name != record_images.IMAGE_FEATURE
         }
-        yield record_images.make_uri(file, offset, len(record)), values
-        offset += len(record) + after + before
+        yield record_images.make_uri(file, place, len(record)), values
 
 
 def _plain(feature: Any) -> Any:

@@ -16,7 +16,7 @@ import json
 from tfr import splits
 from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MIRFLICKR_LABELS, ReadOptions
 from tfr.annotations.formats import FORMATS
-from tfr.config import LABEL_MODES, ON_DUPLICATE, ConvertConfig
+from tfr.config import FILE_FORMATS, LABEL_MODES, ON_DUPLICATE, ConvertConfig
 from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 from tfr.images import ImageOptions
@@ -92,6 +92,7 @@ _VERSION = _output.string("version", "1.0.0", "Version of the dataset.")
 _DESCRIPTION = _output.string("description", "", "A text for the dataset's metadata.")
 _NUM_SHARDS = _output.integer("num_shards", None, "Shards of each split. Default: by size.", lower=1)
 _MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", 128, "Size in MiB that shards are made for.", lower=1)
+_FILE_FORMAT = _output.enum("file_format", "tfrecord", FILE_FORMATS, "Format of the shards; array_record is for Grain.")
 _MAX_REJECTS = _output.integer("max_rejects", None, "Fail if more rows than this become no example.", lower=0)
 _OVERWRITE = _output.bool("overwrite", False, "Replace a dataset that is there already.")
 _JSON = _output.bool("json", False, "Print the result as JSON.")
@@ -134,6 +135,7 @@ def main(args: list[str]) -> None:
         list_images=_LIST_IMAGES.value,
         num_shards=_NUM_SHARDS.value,
         max_shard_size_mb=_MAX_SHARD_SIZE_MB.value,
+        file_format=_FILE_FORMAT.value,
         max_rejects=_MAX_REJECTS.value,
         overwrite=_OVERWRITE.value,
         runner=_RUNNER.value,

@@ -1,0 +1,122 @@
+"""TFRecord files: framing, writing, and reading with both checksums of each record verified."""
+
+import struct
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from tfr import files
+from tfr.errors import DatasetError
+
+# Record: uint64 length, uint32 masked CRC of those 8 bytes, the data, uint32 masked CRC of the data; little-endian.
+HEADER_BYTES, FOOTER_BYTES = 12, 4
+_WINDOW_BYTES = 1 << 20  # read at a time in search of the next record behind a damaged one
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C, rotated and offset as the TFRecord format has it."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def frame(record: bytes) -> tuple[bytes, bytes]:
+    """What stands before and after a record's bytes in a TFRecord file."""
+    length = struct.pack("<Q", len(record))
+    return length + struct.pack("<I", masked_crc(length)), struct.pack("<I", masked_crc(record))
+
+
+class Writer:
+    """Appends framed records to a file."""
+
+    def __init__(self, path: str):
+        self._file = open(path, "wb")  # noqa: SIM115, closed by `close`
+
+    def write(self, record: bytes, header: bytes, footer: bytes) -> None:
+        """Appends one record with its frame."""
+        self._file.write(b"".join((header, record, footer)))  # larger than the file's buffer: straight to the disk
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._file.close()
+
+
+class ScannedRecord(NamedTuple):
+    """A place in a shard where a record is or should be.
+
+    Attributes:
+      number: its place among the records, from 0; from the first damaged length on, a guess.
+      offset: where it is for `read_at`: the byte where its frame starts, or its number in an ArrayRecord file.
+      data: its bytes, both checksums verified; empty where there is a problem.
+      footer: the masked CRC-32C of the data; in a TFRecord file, as it stands there.
+      problem: what is wrong, in words; empty where nothing is.
+    """
+
+    number: int
+    offset: int
+    data: bytes
+    footer: bytes
+    problem: str = ""
+
+
+def scan(path: str) -> Iterator[ScannedRecord]:
+    """Yields what stands in a TFRecord file, damaged records included; goes on behind damage where it can."""
+    with files.open_binary(path) as file:
+        yield from _scan(file)
+
+
+def _scan(file: IO[bytes]) -> Iterator[ScannedRecord]:
+    offset = number = 0
+    while header := file.read(HEADER_BYTES):
+        if len(header) < HEADER_BYTES:
+            yield ScannedRecord(number, offset, b"", b"", "the file ends inside the record's header")
+            return
+        length, length_crc = struct.unpack("<QI", header)
+        if masked_crc(header[:8]) != length_crc:
+            problem = "the checksum of the length is wrong; not a TFRecord file, or damaged"
+            yield ScannedRecord(number, offset, b"", b"", problem)
+            found = _find_header(file, offset + 1)
+            if found is None:
+                return
+            offset = found
+        else:
+            data, footer = file.read(length), file.read(FOOTER_BYTES)
+            if len(footer) < FOOTER_BYTES:
+                yield ScannedRecord(number, offset, b"", b"", "the file ends inside the record")
+                return
+            if masked_crc(data) == struct.unpack("<I", footer)[0]:
+                yield ScannedRecord(number, offset, data, footer)
+            else:
+                problem = "the checksum of the data is wrong; the file is damaged"
+                yield ScannedRecord(number, offset, b"", footer, problem)
+            offset += HEADER_BYTES + length + FOOTER_BYTES
+        number += 1
+
+
+def _find_header(file: IO[bytes], start: int) -> int | None:
+    """The first place from `start` on where a length and its checksum agree; the file then stands there."""
+    while True:
+        file.seek(start)
+        window = np.frombuffer(file.read(_WINDOW_BYTES), np.uint8)
+        if len(window) < HEADER_BYTES:
+            return None
+        places = np.lib.stride_tricks.sliding_window_view(window, HEADER_BYTES)
+        # Few places have a length below 4 GiB and are not all zeros; only their checksums are computed.
+        for place in np.flatnonzero(places.any(axis=1) & ~places[:, 4:8].any(axis=1)):
+            header = places[place].tobytes()
+            if masked_crc(header[:8]) == int.from_bytes(header[8:], "little"):
+                file.seek(start + int(place))
+                return start + int(place)
+        start += len(places)
+
+
+def read_at(path: str, offset: int, length: int) -> bytes:
+    """The record of `length` bytes whose frame starts at `offset`, its checksum verified."""
+    with files.open_binary(path) as file:
+        file.seek(offset + HEADER_BYTES)
+        data = file.read(length + FOOTER_BYTES)
+    record = data[:length]
+    if data[length:] != struct.pack("<I", masked_crc(record)):
+        raise DatasetError(f"{path}: record at byte {offset}: the checksum of the data is wrong; the file is damaged.")
+    return record
