@@ -50,6 +50,7 @@ setup(
         "numpy>=2.1",
         "pandas>=3.0",
         "pillow>=12.0",
+        "protobuf>=6.31",
         "pyarrow>=21.0",
         "scikit-learn>=1.7",
         "simplejpeg>=1.9",

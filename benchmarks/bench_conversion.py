@@ -40,7 +40,7 @@ def _link(source, target):
         shutil.copy(source, target)
 
 
-def _tfr(args, folder):
+def convert(args, folder):
     from tfr import annotations, config, conversion
 
     links = os.path.join(folder, "images")
@@ -151,7 +151,7 @@ def _tfds(use_beam, args, folder):
 
 def _run(args):
     runners = {
-        "tfr": _tfr,
+        "tfr": convert,
         "bare_loop": functools.partial(_bare, concurrent.futures.ThreadPoolExecutor),
         "bare_processes": functools.partial(_bare, concurrent.futures.ProcessPoolExecutor),
         "tfds_generator": functools.partial(_tfds, False),

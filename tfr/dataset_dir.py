@@ -295,7 +295,7 @@ def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
         "features": {name: type(feature).__name__ for name, feature in info.features.items()},
         "label_mode": "multi" if label_key(builder) == "labels" else "single",
         "labels": label_names(builder),
-        "label_counts": _read_label_counts(folder),
+        "label_counts": read_label_counts(folder),
         "splits": {
             name: {
                 "examples": split.num_examples,
@@ -309,7 +309,7 @@ def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
     }
 
 
-def _read_label_counts(folder: str) -> dict[str, dict[str, int]]:
+def read_label_counts(folder: str) -> dict[str, dict[str, int]]:
     """Label to split to count; empty where the dataset was made by something else."""
     path = f"{folder}/{LABEL_COUNTS_FILE}"
     if not files.exists(path):

@@ -1,0 +1,60 @@
+"""`tfr verify` and `tfr stats` against the conversion that made the dataset, on the same images, as ratios in one run.
+
+    python benchmarks/bench_looking.py --images=FOLDER_OF_JPEGS --count=12000 --repeats=3
+
+Each case runs in a process of its own; imports are not timed.
+
+  verify     every shard read, both checksums of every record, every image decoded, all counts compared
+  convert    planning, the Beam job and publishing, every image verified
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+
+import bench_conversion
+import peers
+
+CASES = ["verify", "convert"]
+
+
+def _verify(folder):
+    from tfr import verification
+
+    started = time.perf_counter()
+    result = verification.verify(folder)
+    assert not result.num_problems, verification.text(result)
+    return time.perf_counter() - started
+
+
+def _run(args):
+    folder = tempfile.mkdtemp(prefix="bench-looking-")
+    try:
+        seconds = bench_conversion.convert(args, folder)
+        dataset = os.path.join(folder, "data")
+        runs = {"convert": lambda: seconds, "verify": lambda: _verify(dataset)}
+        peers.report_case(args.count, runs[args.case]())
+    finally:
+        shutil.rmtree(folder)
+
+
+def main():
+    """Runs one case, or all of them in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", required=True)
+    parser.add_argument("--count", type=int, default=12000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--case", choices=CASES)
+    args = parser.parse_args()
+    if args.case:
+        _run(args)
+        return
+    options = {"images": args.images, "count": args.count, "threads": args.threads}
+    peers.print_table(peers.in_turn(__file__, CASES, args.repeats, **options), "verify", "images/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The shards of a dataset directory, and running a function over them on all cores."""
+
+import concurrent.futures
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import tensorflow_datasets as tfds
+
+from tfr import files, progress, shard_writer
+
+_THREADS = 2  # of a process: decoding leaves the interpreter's lock free for about two
+T = TypeVar("T")
+
+
+class Shard(NamedTuple):
+    """A shard that a dataset's metadata name: its file, and how many records they say it has."""
+
+    split: str
+    path: str
+    num_records: int
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return self.path.rpartition("/")[2]
+
+
+def shards_of(builder: tfds.core.DatasetBuilder) -> list[Shard]:
+    """All shards of a dataset, whether or not their files are there, split by split."""
+    return [
+        Shard(name, os.fspath(path), length)
+        for name, split in builder.info.splits.items()
+        for path, length in zip(split.filepaths, split.shard_lengths, strict=True)
+    ]
+
+
+def default_workers() -> int:
+    """One worker a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def for_each_shard(
+    function: Callable[[Shard, int], T], shards: Sequence[Shard], num_workers: int | None, description: str
+) -> Iterator[tuple[Shard, T]]:
+    """Yields what a function returns for each shard, in order, and shows how many records are done.
+
+    With more workers than two, processes share the shards; they take a second to start.
+
+    Args:
+      function: takes a shard and the number of threads that it may use (0: none but its own); picklable.
+      shards: those whose files are there.
+      num_workers: cores to use; None: all.
+      description: of the progress bar.
+    """
+    num_workers = num_workers or default_workers()
+    processes = min(math.ceil(num_workers / _THREADS), len(shards))
+    threads = min(num_workers, _THREADS) if num_workers > 1 else 0
+    with progress.bar(sum(shard.num_records for shard in shards), description, "records") as bar:
+        for shard, result in zip(shards, _results(function, shards, processes, threads), strict=True):
+            bar.update(shard.num_records)
+            yield shard, result
+
+
+def _results(function: Callable[[Shard, int], T], shards: Sequence[Shard], processes: int, threads: int) -> Iterator[T]:
+    if processes <= 1:
+        yield from (function(shard, threads) for shard in shards)
+        return
+    # Not forked: the launcher has threads, and perhaps TensorFlow.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        call = _WithThreads(function, threads)
+        yield from shard_writer.map_ahead(pool, call, shards, 2 * processes)
+
+
+class _WithThreads:
+    """A function of a shard alone; a class, since that can be pickled."""
+
+    def __init__(self, function: Callable[[Shard, int], object], threads: int):
+        self._function, self._threads = function, threads
+
+    def __call__(self, shard: Shard) -> object:
+        return self._function(shard, self._threads)
+
+
+def stray_files(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Names of files in a dataset directory that look like shards, or parts of some, and that no split names."""
+    folder = os.fspath(builder.data_path)
+    known = {shard.file for shard in shards_of(builder)}
+    prefix = f"{builder.info.name}-"
+    return [
+        name
+        for name in files.list_names(folder)
+        if name not in known and not name.endswith("/") and (name.startswith(prefix) or ".tmp-" in name)
+    ]
