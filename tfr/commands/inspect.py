@@ -3,6 +3,8 @@
 Usage:
   tfr inspect data/posters/1.0.0
   tfr inspect data/posters --split=train --num_images=16 --output=sheet.png
+
+It reads the metadata and the images it draws. `tfr verify` reads everything and checks it.
 """
 
 import json
