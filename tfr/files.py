@@ -52,11 +52,6 @@ def is_dir(path: str) -> bool:
     return os.path.isdir(path) if is_local(path) else remote_files.is_dir(path)
 
 
-def size(path: str) -> int:
-    """The size of a file in bytes."""
-    return os.path.getsize(path) if is_local(path) else epath.Path(path).stat().length
-
-
 def is_image_name(path: str) -> bool:
     """Whether a file name has an extension that images go by."""
     return path.lower().endswith(IMAGE_EXTENSIONS)

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import tensorflow_datasets as tfds
 
-from tfr import files, progress, shard_writer
+from tfr import progress, shard_writer
 
 _THREADS = 2  # of a process: decoding leaves the interpreter's lock free for about two
 T = TypeVar("T")
@@ -83,15 +83,3 @@ class _WithThreads:
 
     def __call__(self, shard: Shard) -> object:
         return self._function(shard, self._threads)
-
-
-def stray_files(builder: tfds.core.DatasetBuilder) -> list[str]:
-    """Names of files in a dataset directory that look like shards, or parts of some, and that no split names."""
-    folder = os.fspath(builder.data_path)
-    known = {shard.file for shard in shards_of(builder)}
-    prefix = f"{builder.info.name}-"
-    return [
-        name
-        for name in files.list_names(folder)
-        if name not in known and not name.endswith("/") and (name.startswith(prefix) or ".tmp-" in name)
-    ]

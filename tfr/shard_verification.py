@@ -1,19 +1,17 @@
 """Verifying one shard: checksums, features, label ids and images of every record."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from tfr import id_ledger, images, shards
-from tfr.errors import DatasetError
 from tfr.record_layout import BadRecordError, Fields, RecordLayout
 from tfr.shard_jobs import Shard
 from tfr.shard_writer import map_ahead
@@ -124,6 +122,7 @@ class _Problems:
 
     def __init__(self, file: str, limit: int):
         self._file, self._limit = file, limit
+        self._has_offsets = ".tfrecord" in file  # an ArrayRecord file knows records by number alone
         self.first: list[Problem] = []
         self.counts: Counter[str] = Counter()
         self.num_records = 0
@@ -134,7 +133,7 @@ class _Problems:
         for kind, message in wrong:
             self.counts[kind] += 1
             if len(self.first) < self._limit:
-                offset = None if record.offset < 0 else record.offset
+                offset = record.offset if self._has_offsets else None
                 self.first.append(Problem(kind, self._file, record.number, offset, message))
 
 
@@ -143,7 +142,7 @@ Checked = tuple[shards.ScannedRecord, Fields | None, list[tuple[str, str]]]
 
 def _checked(path: str, expected: Expectations, threads: int) -> Iterator[Checked]:
     """Every record with its fields and what is wrong with it, in order."""
-    records = _scan(path)
+    records = shards.scan(path)
     batches = iter(lambda: list(itertools.islice(records, _RECORDS_PER_TASK)), [])
     check = functools.partial(_check_batch, expected=expected)
     if threads == 0:
@@ -151,19 +150,6 @@ def _checked(path: str, expected: Expectations, threads: int) -> Iterator[Checke
         return
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         yield from itertools.chain.from_iterable(map_ahead(pool, check, batches, 2 * threads))
-
-
-def _scan(path: str) -> Generator[shards.ScannedRecord, None, None]:
-    """The records of a shard of any format; only TFRecord files can be read on behind damage."""
-    if ".tfrecord" in path.rpartition("/")[2]:
-        yield from shards.scan(path)
-        return
-    number = -1
-    try:
-        for number, record in enumerate(shards.read_records(path)):
-            yield shards.ScannedRecord(number, -1, record, shards.frame(record)[1])
-    except DatasetError as err:
-        yield shards.ScannedRecord(number + 1, -1, b"", b"", str(err))
 
 
 def _check_batch(batch: Iterable[shards.ScannedRecord], expected: Expectations) -> list[Checked]:
@@ -210,6 +196,4 @@ def _check_image(fields: Fields, expected: Expectations) -> Iterator[tuple[str, 
 
 def first_id(path: str, number: int, layout: RecordLayout) -> str | None:
     """The id in one record of a shard."""
-    with contextlib.closing(_scan(path)) as records:
-        record = next(itertools.islice(records, number, None))
-    return layout.parse(record.data).id
+    return layout.parse(next(itertools.islice(shards.scan(path), number, None)).data).id

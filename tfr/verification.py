@@ -75,10 +75,12 @@ def verify(path: str, *, num_workers: int | None = None, max_problems: int = 100
         max_problems=max_problems,
     )
     shards = shard_jobs.shards_of(builder)
-    there = [shard for shard in shards if files.exists(shard.path)]
+    sizes = dict(files.list_files(folder))
+    there = [shard for shard in shards if shard.file in sizes]
     log = _Log(max_problems)
-    log.add(_file_problems(builder, shards, there, conversion))
-    totals = _read_shards(there, expected, conversion, num_workers, log)
+    log.add(_file_problems(builder.info.name, shards, sizes, conversion))
+    manifest = {entry["file"]: {**entry, "size": sizes.get(entry["file"])} for entry in conversion.get("shards", ())}
+    totals = _read_shards(there, expected, manifest, num_workers, log)
     log.add(_count_problems(builder, folder, layout, totals, complete=len(there) == len(shards)))
     return Verification(
         dataset_dir=folder,
@@ -136,9 +138,8 @@ class _Totals:
 
 
 def _read_shards(
-    shards: list[Shard], expected: Expectations, conversion: Mapping[str, Any], num_workers: int | None, log: _Log
+    shards: list[Shard], expected: Expectations, manifest: Mapping[str, Any], num_workers: int | None, log: _Log
 ) -> _Totals:
-    manifest = {entry["file"]: entry for entry in conversion.get("shards", ())}
     totals = _Totals()
     verify_one = functools.partial(verify_shard, expected=expected)
     with id_ledger.IdLedger() as ledger:
@@ -168,8 +169,8 @@ def _shard_problems(shard: Shard, found: ShardFindings, entry: Mapping[str, Any]
             "its records are sound, but not those that were converted: their checksum differs from conversion.json"
         )
         yield Problem("manifest", shard.file, None, None, message)
-    elif files.size(shard.path) != entry["bytes"]:
-        message = f"{files.size(shard.path)} bytes, but conversion.json says {entry['bytes']}"
+    elif entry["size"] != entry["bytes"]:
+        message = f"{entry['size']} bytes, but conversion.json says {entry['bytes']}"
         yield Problem("manifest", shard.file, None, None, message)
 
 
@@ -197,15 +198,16 @@ def _repeated_ids(
 
 
 def _file_problems(
-    builder: tfds.core.DatasetBuilder, shards: list[Shard], there: list[Shard], conversion: Mapping[str, Any]
+    name: str, shards: list[Shard], sizes: Mapping[str, int], conversion: Mapping[str, Any]
 ) -> Iterator[Problem]:
     """Shards that are missing, too many, or known to one of the two lists only."""
-    for shard in sorted(set(shards) - set(there)):
-        yield Problem("missing_shard", shard.file, None, None, "there is no such file, but dataset_info.json names it")
-    for name in shard_jobs.stray_files(builder):
-        message = "a left-over: it is no part of the dataset that dataset_info.json describes"
-        yield Problem("stray_file", name, None, None, message)
     known = {shard.file for shard in shards}
+    for file in sorted(known - sizes.keys()):
+        yield Problem("missing_shard", file, None, None, "there is no such file, but dataset_info.json names it")
+    strays = [file for file in sizes if (file.startswith(f"{name}-") or ".tmp-" in file) and "/" not in file]
+    for file in sorted(set(strays) - known):
+        message = "a left-over: it is no part of the dataset that dataset_info.json describes"
+        yield Problem("stray_file", file, None, None, message)
     for entry in conversion.get("shards", ()):
         if entry["file"] not in known:
             message = "conversion.json names it, but dataset_info.json does not"
