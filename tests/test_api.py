@@ -32,7 +32,7 @@ def test_a_frame_is_converted(write_photos, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data_dir": "x", "name": "y", "labels": 3}, r"unknown options \['labels'\].*label_columns"),
+        ({"data_dir": "x", "name": "y", "labells": 3}, r"unknown options \['labells'\].*label_columns"),
         ({"data_dir": "x"}, r"missing options \['name'\]"),
         ({"data_dir": "x", "name": "Not Good"}, "--name must be lower-case"),
     ],

@@ -265,4 +265,5 @@ def test_every_setting_of_a_conversion_is_a_flag():
 
     fields = {field.name for kind in (ConvertConfig, ReadOptions, ImageOptions) for field in dataclasses.fields(kind)}
     elsewhere = {"read", "image", "split_ratios", "beam_args"}  # made of other flags, of --splits, of what follows --
+    elsewhere |= {"labels", "has_unknown", "output_dir"}  # for programs: who calls by hand has --labels_file
     assert fields - elsewhere - set(command.FLAGS.values) == set()

@@ -5,10 +5,11 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Union
 
 from tfr import files, splits
-from tfr.annotations import ReadOptions
+from tfr.annotations import Event, ReadOptions
 from tfr.errors import UsageError
 from tfr.images import ImageOptions
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 ON_DUPLICATE = ("merge", "first", "error")
 LABEL_MODES = ("auto", "multi", "single")
 FILE_FORMATS = ("tfrecord", "array_record")  # TFDS's names
+LOSES_RECORDS = (
+    "--direct_running_mode=multi_threading loses records silently in Beam 2.77. Use in_memory (the default) or "
+    "multi_processing."
+)
 # Fields that change how a conversion runs, but not a byte of what it writes.
-_NOT_CONTENT = ("data_dir", "runner", "beam_args", "threads_per_worker", "max_rejects", "overwrite")
+_NOT_CONTENT = ("data_dir", "output_dir", "runner", "beam_args", "threads_per_worker", "max_rejects", "overwrite")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,9 +32,11 @@ class ConvertConfig:
     """A conversion: from annotations and images to a dataset directory.
 
     Attributes:
-      annotations: an annotation file or folder, or a pandas DataFrame.
+      annotations: an annotation file or folder, a pandas DataFrame, or a function that yields what readers yield
+        (tfr.annotations.Event) each time it is called.
       images: the image folder; default: the folder of the annotation file.
       data_dir: the root of dataset directories; the result is `<data_dir>/<name>/<version>/`.
+      output_dir: the dataset directory itself, where it is not to be `<data_dir>/<name>/<version>`.
       name: the dataset's name: lower-case letters, digits, underscores.
       version: the dataset's version, 'major.minor.patch'.
       format: a key of tfr.annotations.FORMATS, or 'auto'.
@@ -39,6 +46,8 @@ class ConvertConfig:
         has exactly one label.
       label_map: CSV table `from,to` that renames labels before anything else; an empty `to` drops one.
       labels_file: file with one label a line that fixes the labels and their order.
+      labels: the same as a tuple, instead of a file.
+      has_unknown: whether records have `labels_unknown`; default: where any label of any row is unknown.
       min_label_count: labels on fewer images are left out.
       exclude_labels: labels to leave out.
       on_duplicate: what to do with rows of the same id: 'merge' their labels, take the 'first', or 'error'.
@@ -48,6 +57,7 @@ class ConvertConfig:
       split_seed: another number gives another random split.
       list_images: whether to list the image folder before: it finds images by stem, counts images without a row and
         sizes the shards. Without it rows must name files in full and `num_shards` is needed.
+      max_examples_per_split: rows of each split that are taken, for a quick try; the others are listed as rejected.
       num_shards: shards of each split; default: by size.
       max_shard_size_mb: size in MiB that shards are made for when `num_shards` is unset.
       file_format: 'tfrecord', or 'array_record' for reading records at random (`tfds.data_source`, Grain).
@@ -59,9 +69,10 @@ class ConvertConfig:
       description: text for the dataset's metadata.
     """
 
-    annotations: Union[str, "pd.DataFrame"]
+    annotations: Union[str, "pd.DataFrame", Callable[[], Iterable[Event]]]
     data_dir: str
     name: str
+    output_dir: str | None = None
     images: str | None = None
     version: str = "1.0.0"
     format: str = "auto"
@@ -70,6 +81,8 @@ class ConvertConfig:
     label_mode: str = "auto"
     label_map: str | None = None
     labels_file: str | None = None
+    labels: tuple[str, ...] = ()
+    has_unknown: bool | None = None
     min_label_count: int = 1
     exclude_labels: tuple[str, ...] = ()
     on_duplicate: str = "merge"
@@ -77,6 +90,7 @@ class ConvertConfig:
     stratify: bool = False
     split_seed: int = 0
     list_images: bool = True
+    max_examples_per_split: int | None = None
     num_shards: int | None = None
     max_shard_size_mb: int = 128
     file_format: str = "tfrecord"
@@ -96,21 +110,28 @@ class ConvertConfig:
         _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
         _one_of("--label_mode", self.label_mode, LABEL_MODES)
         _one_of("--file_format", self.file_format, FILE_FORMATS)
-        for flag, value in (("num_shards", self.num_shards), ("image_size", self.image.image_size)):
+        for flag in ("num_shards", "max_examples_per_split"):
+            value = getattr(self, flag)
             if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
+        if self.labels and self.labels_file:
+            raise UsageError("--labels_file and `labels` both fix the labels: give one of them.")
         if not self.list_images and self.num_shards is None:
             raise UsageError("--nolist_images leaves the sizes of the images unknown: give --num_shards as well.")
         if any("multi_threading" in argument for argument in self.beam_args):
-            raise UsageError(
-                "--direct_running_mode=multi_threading loses records silently in Beam 2.77. Use in_memory "
-                "(the default) or multi_processing."
-            )
+            raise UsageError(LOSES_RECORDS)
 
     @property
     def annotations_path(self) -> str | None:
-        """The annotation file or folder; None for a DataFrame."""
+        """The annotation file or folder; None for a DataFrame or a function."""
         return os.fspath(self.annotations) if isinstance(self.annotations, (str, os.PathLike)) else None
+
+    @property
+    def source_name(self) -> str:
+        """What the annotations are called in messages and metadata: the path, or what stands for it."""
+        function = getattr(self.annotations, "func", self.annotations)  # what a functools.partial calls
+        name: str = getattr(function, "__qualname__", type(function).__name__)
+        return self.annotations_path or name
 
     @property
     def image_dir(self) -> str:
@@ -119,18 +140,19 @@ class ConvertConfig:
             return self.images
         path = self.annotations_path
         if path is None:
-            raise UsageError("A DataFrame says nothing of where its images are: give `images`, the image folder.")
+            source = f"A {type(self.annotations).__name__}"
+            raise UsageError(f"{source} says nothing of where its images are: give `images`, the image folder.")
         return path if files.is_dir(path) else os.path.dirname(path) or "."
 
     @property
     def dataset_dir(self) -> str:
         """The dataset directory that the conversion makes."""
-        return f"{str(self.data_dir).rstrip('/')}/{self.name}/{self.version}"
+        return self.output_dir or f"{str(self.data_dir).rstrip('/')}/{self.name}/{self.version}"
 
     def content(self) -> dict[str, Any]:
         """What decides the bytes of the result, as JSON values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT}
-        fields["annotations"] = self.annotations_path or "DataFrame"
+        fields["annotations"] = self.source_name
         return json.loads(json.dumps(fields, default=dataclasses.asdict))
 
     def content_hash(self) -> str:

@@ -17,6 +17,7 @@ from tfr.errors import ConversionError, DatasetError
 from tfr.shard_writer import ShardReport, WriteSettings
 
 _PLAN_DIR = ".plan"
+_NOT_LOST = ("duplicate_id", "over_limit")  # reasons to leave a row out that say nothing against it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class ConversionResult:
       rows_read, records_written: rows of the annotations; records over all splits.
       records_per_split: split name to records.
       rejects_by_reason: reason to rows; with the records they add up to the rows read.
-      num_lost: rejects other than rows merged into, or left out for, another row of the same id.
+      num_lost: rejects other than rows folded into another of the same id, or left out for a quick try.
       duplicate_ids: ids on more than one row.
       images_listed, images_without_row: image files in the image folder, and those that no row names.
       num_stored_as_is: images whose bytes are the file's own.
@@ -56,11 +57,12 @@ class ConversionResult:
     warnings: list[str]
 
 
-def convert(config: ConvertConfig) -> ConversionResult:
+def convert(config: ConvertConfig, runner: runners.Runner | None = None) -> ConversionResult:
     """Converts annotations and images to a dataset directory.
 
     Args:
       config: what to convert and how.
+      runner: runs the Beam job, instead of what the config's `runner` and `beam_args` say.
 
     Returns:
       What was done. Running it again with the same config on the same input changes nothing; after a crash it keeps
@@ -74,12 +76,14 @@ def convert(config: ConvertConfig) -> ConversionResult:
     with files.Listing(config.image_dir) as images:
         content_hash = dataset_dir.content_hash(config, images)  # what changes from here on is not in it
         done = _existing(config, content_hash)
-        return _convert(config, images, content_hash) if done is None else done
+        return _convert(config, images, content_hash, runner) if done is None else done
 
 
-def _convert(config: ConvertConfig, images: files.Listing, content_hash: str) -> ConversionResult:
+def _convert(
+    config: ConvertConfig, images: files.Listing, content_hash: str, runner: runners.Runner | None
+) -> ConversionResult:
     plan_dir = f"{config.dataset_dir}/{_PLAN_DIR}"
-    runner = runners.prepare(config)
+    runner = runner or runners.prepare(config)
     files.make_dirs(plan_dir)
     with _exclusive(plan_dir):
         plan = planning.make_plan(config, plan_dir, images)
@@ -194,7 +198,7 @@ def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:
 
 def _check_rejects(config: ConvertConfig, by_reason: collections.Counter[str], rejects: list[row_store.Reject]) -> int:
     """How many rows are lost for good; raises if they are more than allowed."""
-    lost = sum(count for reason, count in by_reason.items() if reason != "duplicate_id")
+    lost = sum(count for reason, count in by_reason.items() if reason not in _NOT_LOST)
     if config.max_rejects is not None and lost > config.max_rejects:
         path = f"{config.dataset_dir}/{_PLAN_DIR}/{dataset_dir.REJECTED_FILE}"
         dataset_dir.write_rejects(path, rejects)

@@ -43,7 +43,9 @@ def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> s
     """
     parts: list[Any] = [config.content_hash()]
     path = config.annotations_path
-    if path is None:
+    if callable(config.annotations):
+        parts.append(_digest_events(config.annotations()))
+    elif path is None:
         parts.append(_digest_bytes(repr(config.annotations.to_dict("list")).encode()))  # type: ignore[union-attr]
     elif files.is_dir(path):
         with contextlib.nullcontext(images) if path == config.image_dir else files.Listing(path) as listing:
@@ -75,6 +77,13 @@ def _digest_file(path: str) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
 
 
+def _digest_events(events: Iterable[object]) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    for event in events:
+        hasher.update(repr(event).encode("utf-8", "surrogateescape"))
+    return hasher.hexdigest()
+
+
 def _digest_bytes(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -97,7 +106,7 @@ def publish(
         "config": config.content(),
         "content_hash": content_hash,
         "versions": _versions(),
-        "result": dataclasses.asdict(result),
+        "result": {key: value for key, value in dataclasses.asdict(result).items() if key != "dataset_dir"},
         "shards": [_shard_entry(report) for report in reports],
     }
     files.write_text(f"{folder}/{CONVERSION_FILE}", json.dumps(conversion, indent=1, ensure_ascii=False) + "\n")

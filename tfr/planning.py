@@ -59,6 +59,7 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
         listed, without_row, similar = _find_images(store, config, listing)
         schema, dropped, label_warnings = _choose_labels(store, config)
         _assign_splits(store, config, schema)
+        store.limit_splits(config.max_examples_per_split)
         shard_plans = list(_write_manifests(store, schema, config, plan_dir))
         return Plan(
             schema=schema,
@@ -158,6 +159,7 @@ def _choose_labels(
         chosen = vocabulary.build_vocabulary(
             counts,
             labels_file=config.labels_file,
+            labels=config.labels,
             min_count=config.min_label_count,
             exclude=config.exclude_labels,
         )
@@ -167,9 +169,20 @@ def _choose_labels(
     single = config.label_mode == "single" or (config.label_mode == "auto" and looks_single)
     if single:
         store.reject_rows(list(_unfit_for_single(store, chosen)))
+    if config.has_unknown is not None:
+        _check_unknown(has_unknown, config.has_unknown)
+        has_unknown = config.has_unknown
     schema = features.RecordSchema(chosen.names, not single, has_unknown and not single, config.read.keep_columns)
     dropped = {name: count for name, count in sorted(counts.items()) if name not in chosen.ids}
     return schema, dropped, _label_warnings(counts, chosen)
+
+
+def _check_unknown(found: bool, declared: bool) -> None:
+    if found and not declared:
+        raise AnnotationError(
+            "Labels of some rows are unknown, but the dataset is declared to have no `labels_unknown`. Say "
+            "has_unknown=True, or read empty cells as no label with empty_labels='none'."
+        )
 
 
 def _first_reject(store: row_store.RowStore) -> str:

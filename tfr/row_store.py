@@ -265,6 +265,15 @@ class RowStore:
         query = f"UPDATE rows SET split = (SELECT split FROM placed WHERE unit = {_UNIT}) WHERE split IS NULL"
         return self._db.execute(query).rowcount
 
+    def limit_splits(self, limit: int | None) -> None:
+        """Leaves so many rows of each split, the first ones in the order of their hashes; None leaves all."""
+        if limit is None:
+            return
+        query = "SELECT seq, row_number() OVER (PARTITION BY split ORDER BY hash, id) AS place FROM rows"
+        rest = self._db.execute(f"SELECT seq FROM ({query}) WHERE place > ? ORDER BY seq", (limit,)).fetchall()
+        detail = f"not among the first {limit} of its split (--max_examples_per_split)"
+        self.reject_rows([(seq, "over_limit", detail) for (seq,) in rest])
+
     def split_sizes(self) -> dict[str, tuple[int, int]]:
         """Split name to (rows, bytes of their image files)."""
         query = "SELECT split, count(*), sum(size) FROM rows GROUP BY split ORDER BY split"

@@ -6,21 +6,30 @@ import logging
 from collections.abc import Callable, Iterator
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from tfr.config import ConvertConfig
+from tfr.config import LOSES_RECORDS, ConvertConfig
 from tfr.errors import ConversionError, UsageError
 
 # Plain DirectRunner first tries to download another runner, without a time-out (Beam 2.77).
-_LOCAL_RUNNER = "FnApiRunner"
+LOCAL_RUNNER = "FnApiRunner"
 
 
 class Runner:
     """A Beam runner and its options, checked. Runs any number of jobs, one after the other."""
 
-    def __init__(self, name: str, arguments: list[str]):
-        self._name = name
-        self._arguments = arguments
+    def __init__(self, runner: "str | beam.runners.PipelineRunner", options: list[str] | PipelineOptions):
+        """Checks what it is given.
+
+        Args:
+          runner: its name, or the runner itself.
+          options: arguments of Beam, as on a command line, or options made of some.
+
+        Raises:
+          UsageError: Beam does not know the runner, or refuses its options.
+        """
+        self._runner = runner
+        self._options = options
         self._make_pipeline()  # what Beam refuses, it refuses now
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
@@ -50,14 +59,18 @@ class Runner:
         usage = io.StringIO()
         with quiet_beam(), contextlib.redirect_stderr(usage):
             try:
-                options = PipelineOptions(self._arguments)  # a list, always: without one it reads sys.argv
+                options = self._options
+                if isinstance(options, list):
+                    options = PipelineOptions(options)  # a list, always: without one it reads sys.argv
                 options.get_all_options()  # or argparse would end the process when one is first asked for
-                return beam.Pipeline(runner=self._name, options=options)
+                if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
+                    raise UsageError(LOSES_RECORDS)
+                return beam.Pipeline(runner=self._runner, options=options)
             except SystemExit as err:
                 message = usage.getvalue().strip().rpartition("error: ")[2]
                 raise UsageError(f"A Beam option is wrong: {message}") from err
             except (ValueError, ImportError, AttributeError) as err:
-                raise UsageError(f"--runner={self._name}: Beam refuses it: {' '.join(str(err).split())}") from err
+                raise UsageError(f"--runner={self._runner}: Beam refuses it: {' '.join(str(err).split())}") from err
 
 
 def prepare(config: ConvertConfig) -> Runner:
@@ -67,7 +80,7 @@ def prepare(config: ConvertConfig) -> Runner:
       UsageError: Beam does not know the runner, or refuses its options.
     """
     arguments = [f"--runner={config.runner}", *config.beam_args]
-    if config.runner == _LOCAL_RUNNER and not any("direct_num_workers" in argument for argument in arguments):
+    if config.runner == LOCAL_RUNNER and not any("direct_num_workers" in argument for argument in arguments):
         arguments.append("--direct_num_workers=1")
     return Runner(config.runner, arguments)
 

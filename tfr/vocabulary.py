@@ -46,6 +46,7 @@ def build_vocabulary(
     counts: collections.Counter[str],
     *,
     labels_file: str | None = None,
+    labels: Sequence[str] = (),
     min_count: int = 1,
     exclude: Sequence[str] = (),
 ) -> Vocabulary:
@@ -55,7 +56,8 @@ def build_vocabulary(
       counts: how many images carry each label (normalised names).
       labels_file: a text file, one label a line, that fixes membership and order. Default: every label that
         occurs, sorted by code point.
-      min_count: labels on fewer images are left out (not applied to a labels file).
+      labels: the same as a sequence.
+      min_count: labels on fewer images are left out (not applied to fixed labels).
       exclude: labels to leave out.
 
     Raises:
@@ -63,10 +65,10 @@ def build_vocabulary(
       AnnotationError: nothing is left, or the labels file is unusable.
     """
     excluded = {normalize_label(name) for name in exclude}
-    fixed = read_labels_file(labels_file) if labels_file else []
+    fixed = read_labels_file(labels_file) if labels_file else list(labels)
     if absent := sorted(excluded - counts.keys() - set(fixed)):
         raise UsageError(f"--exclude_labels: {absent} do not occur. The labels are: {_some(sorted(counts))}.")
-    if labels_file:
+    if fixed:
         names = [name for name in fixed if name not in excluded]
     else:
         names = sorted(name for name, count in counts.items() if count >= min_count and name not in excluded)

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Union
 
 from tfr import files
@@ -243,14 +243,14 @@ def detect_format(path: str) -> tuple[str, str]:
 
 
 def read(
-    annotations: Union[str, os.PathLike, "pd.DataFrame"],
+    annotations: Union[str, os.PathLike, "pd.DataFrame", Callable[[], Iterable[Event]]],
     format: str = "auto",
     options: ReadOptions | None = None,
 ) -> Iterator[Event]:
     """Reads annotations of any known format.
 
     Args:
-      annotations: a file, a folder, or a pandas DataFrame.
+      annotations: a file, a folder, a pandas DataFrame, or a function that yields such events itself.
       format: a key of FORMATS, or 'auto' to decide by content and name; a first Note then says which it is and why.
       options: which columns to use and how; see ReadOptions.
 
@@ -263,6 +263,8 @@ def read(
       UsageError: the format is not known, or does not use an option that is set.
     """
     options = options or ReadOptions()
+    if callable(annotations):
+        return paths.keep_inside(annotations(), options)
     if not isinstance(annotations, (str, os.PathLike)):
         from tfr.annotations import frame_reader
 

@@ -90,6 +90,9 @@ _DATA_DIR = _output.string("data_dir", None, "Root of dataset directories.", req
 _NAME = _output.string("name", None, "Name of the dataset: a-z, 0-9 and _.", required=True)
 _VERSION = _output.string("version", "1.0.0", "Version of the dataset.")
 _DESCRIPTION = _output.string("description", "", "A text for the dataset's metadata.")
+_MAX_EXAMPLES_PER_SPLIT = _output.integer(
+    "max_examples_per_split", None, "Take so many rows of each split only, for a quick try.", lower=1
+)
 _NUM_SHARDS = _output.integer("num_shards", None, "Shards of each split. Default: by size.", lower=1)
 _MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", 128, "Size in MiB that shards are made for.", lower=1)
 _FILE_FORMAT = _output.enum("file_format", "tfrecord", FILE_FORMATS, "Format of the shards; array_record is for Grain.")
@@ -133,6 +136,7 @@ def main(args: list[str]) -> None:
         stratify=_STRATIFY.value,
         split_seed=_SPLIT_SEED.value,
         list_images=_LIST_IMAGES.value,
+        max_examples_per_split=_MAX_EXAMPLES_PER_SPLIT.value,
         num_shards=_NUM_SHARDS.value,
         max_shard_size_mb=_MAX_SHARD_SIZE_MB.value,
         file_format=_FILE_FORMAT.value,
