@@ -1,1 +1,11 @@
-"""TFDS builders that make named datasets with the readers, image rules and record schema of tfr."""
+"""TFDS builders that make named datasets with the readers, image rules and record schema of tfr.
+
+Importing this package registers them with TFDS: `import tfr.datasets; tfds.load("movie_posters")`.
+"""
+
+import importlib
+
+NAMES = ("movie_posters",)
+
+for _name in NAMES:
+    importlib.import_module(f"{__name__}.{_name}.{_name}_dataset_builder")

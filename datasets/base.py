@@ -1,0 +1,139 @@
+"""The base class of the named datasets: a TFDS builder that generates by tfr's conversion."""
+
+import abc
+import dataclasses
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
+
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core import dataset_builder  # FileReaderBuilder has no public name
+
+from tfr import api, splits
+from tfr.config import ConvertConfig
+from tfr.features import RecordSchema
+
+if TYPE_CHECKING:
+    from tfr import runners
+
+HASH_SPLITS = "train=0.8,validation=0.1,test=0.1"
+_LABEL_KEYS = ("labels", "label", "labels_unknown")
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class TaggedImagesConfig(tfds.core.BuilderConfig):
+    """What the configs of all named datasets have in common.
+
+    Attributes:
+      splits: shares of the splits, 'train=0.8,validation=0.1,test=0.1'; a record's place depends on the stable hash of
+        its id alone. Datasets that come with splits of their own have no use for it.
+      image_size: length in pixels that the shorter side of larger images is reduced to; None keeps every size.
+    """
+
+    splits: str = HASH_SPLITS
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values before anything is downloaded."""
+        splits.parse_ratios(self.splits)
+
+
+class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A TFDS builder whose records tfr plans, verifies and writes.
+
+    A subclass says what its records hold (`_schema`) and where rows and images are (`_conversion`). Generation is the
+    Beam job of `tfr convert`: rows only are handed to workers, which read the images, so memory stays flat on any
+    runner; shards, rejected rows and label counts are those that `tfr convert` makes of the same rows. That is why
+    this is neither a GeneratorBasedBuilder, whose Beam writer shuffles whole examples through memory, nor a
+    ShardBasedBuilder, which has no place for rejected rows and makes one branch of the Beam graph a shard.
+
+    README.md, CITATIONS.bib, TAGS.txt, checksums.tsv and dummy_data/ are found beside the file of the subclass,
+    whatever the name that it is imported by.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Tells TFDS where the class is: it would look below the first package of the import name."""
+        super().__init_subclass__(**kwargs)
+        try:
+            path = epath.Path(inspect.getfile(cls))
+        except (TypeError, OSError):  # defined in a notebook
+            return
+        cls.code_path, cls.pkg_dir_path = path, path.parent
+
+    @abc.abstractmethod
+    def _schema(self) -> RecordSchema:
+        """What records hold. Empty `names` stand for labels that are not known before the data are read."""
+
+    @abc.abstractmethod
+    def _conversion(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        """Fetches the source; returns options of `tfr.convert`: `annotations`, `images`, and what else is needed."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        schema = self._schema()
+        return self.dataset_info_from_configs(
+            features=schema.features,
+            supervised_keys=schema.supervised_keys,
+            homepage=self.HOMEPAGE,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    HOMEPAGE: str | None = None
+
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        """Generates the dataset in `self.data_dir`, which TFDS moves to its place afterwards."""
+        from tfr import conversion  # imports Beam
+
+        config = self._convert_config(dl_manager, download_config)
+        if download_config.max_examples_per_split == 0:  # download only, as in TFDS's own builders
+            return
+        result = dataclasses.asdict(conversion.convert(config, _make_runner(download_config)))
+        written = tfds.builder_from_directory(config.dataset_dir).info
+        self._take_label_names(written.features)
+        self.info.set_splits(written.splits)
+        self.info.metadata.update({key: value for key, value in result.items() if key not in ("dataset_dir", "reused")})
+
+    def _convert_config(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> ConvertConfig:
+        schema = self._schema()
+        options = {
+            "data_dir": os.fspath(self.data_dir),
+            "output_dir": os.fspath(self.data_dir),
+            "name": self.name,
+            "version": str(self.version),
+            "label_mode": "multi" if schema.multi_label else "single",
+            "labels": schema.names,
+            "has_unknown": schema.has_unknown,
+            "keep_columns": schema.columns,
+            "file_format": self.info.file_format.value,
+            "num_shards": download_config.num_shards,
+            "max_examples_per_split": download_config.max_examples_per_split or None,
+        }
+        if isinstance(config := self.builder_config, TaggedImagesConfig):
+            options |= {"split_ratios": config.splits, "image_size": config.image_size}
+        return api.make_config(**{**options, **self._conversion(dl_manager)})
+
+    def _take_label_names(self, features: tfds.features.FeaturesDict) -> None:
+        """Fills in label names that only the data could tell."""
+        for key in _LABEL_KEYS:
+            if key in features:
+                mine, found = (getattr(side[key], "feature", side[key]) for side in (self.info.features, features))
+                mine.names = found.names
+
+
+def _make_runner(config: tfds.download.DownloadConfig) -> "runners.Runner":
+    """The runner that is asked for, by default Beam's local one.
+
+    Without options TFDS and Beam would take this process's arguments for theirs, and try to download a runner.
+    """
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    from tfr import runners
+
+    runner, options = config.beam_runner, config.beam_options
+    if options is None:
+        return runners.Runner(runner or runners.LOCAL_RUNNER, ["--direct_num_workers=1"])
+    return runners.Runner(runner or options.view_as(StandardOptions).runner or runners.LOCAL_RUNNER, options)

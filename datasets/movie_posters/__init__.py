@@ -1,0 +1,1 @@
+"""Movie posters with their genres."""

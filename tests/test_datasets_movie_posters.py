@@ -1,0 +1,122 @@
+"""The builder of the movie posters, on its dummy data."""
+
+import json
+
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+import tfr
+from tfr import shards
+from tfr.datasets.movie_posters import movie_posters_dataset_builder as movie_posters
+
+DUMMY_DATA = movie_posters.Builder.code_path.parent / "dummy_data"
+FIRST_8 = movie_posters.MoviePostersConfig(name="first_8", first_rows=8, num_validation=3)
+
+
+class AllTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = movie_posters.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = ["all"]
+    SPLITS = {"train": 7, "validation": 1, "test": 2}
+
+
+class FrequentTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = movie_posters.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = ["frequent"]
+    SPLITS = {"train": 6, "validation": 1, "test": 2}
+
+
+class FirstRowsTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = movie_posters.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = [FIRST_8]
+    SPLITS = {"train": 5, "validation": 3}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """build(config, **options): a prepared builder of the dummy data."""
+
+    def make(config=None, **options):
+        builder = tfds.builder("movie_posters", data_dir=tmp_path, config=config)
+        download_config = tfds.download.DownloadConfig(manual_dir=DUMMY_DATA, **options)
+        builder.download_and_prepare(download_config=download_config)
+        return builder
+
+    return make
+
+
+def rejects(builder):
+    lines = (builder.data_path / "rejected.jsonl").read_text().splitlines()
+    return sorted((reject["id"], reject["reason"]) for reject in map(json.loads, lines))
+
+
+def test_what_is_not_in_the_records_is_counted_and_listed(build):
+    builder = build("frequent")
+    assert rejects(builder) == [
+        ("tt0000103", "duplicate_id"),
+        ("tt0000105", "no_genre"),
+        ("tt0000110", "no_image"),
+        ("tt0000112", "truncated"),
+    ]
+    metadata = tfds.builder("movie_posters/frequent", data_dir=builder.data_dir_root).info.metadata
+    assert metadata["rows_read"] == 13 == metadata["records_written"] + sum(metadata["rejects_by_reason"].values())
+    assert metadata["dropped_labels"] == {"News": 1}
+
+
+def test_posters_without_a_row_are_listed(build):
+    assert (build().data_path / "images_without_row.txt").read_text() == "tt0000199.jpg\n"
+
+
+def test_rows_of_one_id_are_merged(build):
+    builder = build()
+    names = builder.info.features["labels"].feature
+    labels = {
+        example["id"].decode(): {names.int2str(label) for label in example["labels"]}
+        for split in builder.info.splits
+        for example in tfds.as_numpy(builder.as_dataset(split=split))
+    }
+    assert labels["tt0000103"] == {"Action", "Sci-Fi", "Thriller"}
+    assert labels["tt0000111"] == {"News", "Documentary"}
+
+
+def test_a_builder_writes_what_convert_writes(build, tmp_path):
+    builder = build()
+    result = tfr.convert(
+        str(DUMMY_DATA / "train.csv"),
+        images=str(DUMMY_DATA / "Images"),
+        data_dir=str(tmp_path / "converted"),
+        name="movie_posters",
+        id_column="Id",
+        label_columns=("Action:Western",),
+        labels=movie_posters.GENRES,
+    )
+
+    def examples(folder):
+        return {
+            path.name: [tf_example_pb2.Example.FromString(record) for record in shards.read_records(str(path))]
+            for path in sorted(folder.glob("*.tfrecord-*"))
+        }
+
+    converted = tfds.core.Path(result.dataset_dir)
+    assert examples(builder.data_path) == examples(converted)
+    assert (builder.data_path / "features.json").read_text() == (converted / "features.json").read_text()
+    assert builder.info.features["labels"].feature.names == tfds.builder_from_directory(converted).info.features[
+        "labels"
+    ].feature.names  # fmt: skip
+
+
+def test_validation_has_the_number_that_is_asked_for():
+    events = list(movie_posters.read_rows(str(DUMMY_DATA / "train.csv"), FIRST_8))
+    splits = [event.split for event in events]
+    assert len(events) == 8
+    assert (splits.count("validation"), splits.count("train")) == (3, 5)
+    assert splits != sorted(splits), "the order of the table is not random: the split must not follow it"
+
+
+def test_info_is_there_before_and_after_the_data(build, tmp_path):
+    before = tfds.builder("movie_posters", data_dir=tmp_path).info
+    for info in (before, build().info):
+        assert info.description.startswith("Movie posters")
+        assert "Chu" in info.citation
+        assert info.supervised_keys == ("image", "labels")
+        assert info.features["labels"].feature.names == list(movie_posters.GENRES)
