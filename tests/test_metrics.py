@@ -88,10 +88,67 @@ def test_single_label_metrics_are_those_of_sklearn():
     assert measured["top_3_accuracy"] == pytest.approx(sk.top_k_accuracy_score(truth, probabilities, k=3))
 
 
-def test_best_f1_threshold_is_the_best_of_all(predictions):
+def test_weighted_and_example_averages_are_those_of_sklearn(predictions):
     targets, probabilities = predictions
-    best = metrics.best_f1_threshold(targets, probabilities)
-    flat, scores = targets.ravel(), probabilities.ravel()
-    f1 = {t: sk.f1_score(flat, scores >= t) for t in np.unique(scores)}
-    assert sk.f1_score(flat, scores >= best) == pytest.approx(max(f1.values()))
-    assert metrics.best_f1_threshold(np.zeros((3, 2)), np.full((3, 2), 0.3)) == 0.5
+    probabilities = probabilities.round(1)  # ties
+    measured = metrics.compute_metrics(targets, probabilities, NAMES)
+    some = targets.any(axis=1)
+    truth, scores = targets[some], probabilities[some]
+    assert measured["weighted_map"] == pytest.approx(
+        sk.average_precision_score(targets[:, :3], probabilities[:, :3], average="weighted")
+    )
+    assert measured["samples_map"] == pytest.approx(sk.label_ranking_average_precision_score(truth, scores))
+    assert measured["coverage"] == pytest.approx(sk.coverage_error(truth, scores))
+    assert measured["ranking_loss"] == pytest.approx(sk.label_ranking_loss(truth, scores))
+    assert measured["hamming_loss"] == pytest.approx(sk.hamming_loss(targets, probabilities >= 0.5))
+    assert measured["subset_accuracy"] == pytest.approx(sk.accuracy_score(targets, probabilities >= 0.5))
+
+
+def test_what_is_said_of_unknown_labels_changes_no_figure_of_examples(predictions):
+    targets, probabilities = predictions
+    masked = np.where(np.random.default_rng(2).random(targets.shape) < 0.3, -1, targets)
+    first = metrics.compute_metrics(masked, probabilities, NAMES)
+    second = metrics.compute_metrics(masked, np.where(masked < 0, 1 - probabilities, probabilities), NAMES)
+    for key in ("samples_map", "coverage", "ranking_loss", "hamming_loss", "subset_accuracy", "calibration_error"):
+        assert first[key] == pytest.approx(second[key])
+
+
+def test_each_label_can_have_its_own_threshold(predictions):
+    targets, probabilities = predictions
+    limits = np.array([0.3, 0.5, 0.7, 0.9])
+    measured = metrics.compute_metrics(targets, probabilities, NAMES, threshold=limits)
+    for i, name in enumerate(NAMES[:3]):
+        expected = sk.f1_score(targets[:, i], probabilities[:, i] >= limits[i])
+        assert measured["per_label"][name]["f1"] == pytest.approx(expected)
+        assert measured["per_label"][name]["threshold"] == limits[i]
+
+
+def test_the_best_f1_is_the_best_of_all_thresholds(predictions):
+    targets, probabilities = predictions
+    best, threshold = metrics.best_f1_point(targets[:, 1], probabilities[:, 1])
+    f1 = {t: sk.f1_score(targets[:, 1], probabilities[:, 1] >= t) for t in np.unique(probabilities[:, 1])}
+    assert best == pytest.approx(max(f1.values()))
+    assert f1[threshold] == pytest.approx(best)
+
+
+def test_calibration_error_by_hand():
+    targets = np.array([1, 1, 0, 0, 1])
+    probabilities = np.array([0.99, 0.95, 0.01, 0.03, 0.5])
+    # Bins of 1/15: two together 0.06 too low, two together 0.04 too high, and one 0.5 too low.
+    assert metrics.calibration_error(targets, probabilities) == pytest.approx((0.06 + 0.04 + 0.5) / 5)
+    rng = np.random.default_rng(0)
+    honest = rng.random(50_000)
+    assert metrics.calibration_error((rng.random(50_000) < honest).astype(int), honest) < 0.01
+
+
+def test_labels_with_few_positives_are_marked():
+    targets = np.zeros((50, 2))
+    targets[:3, 0], targets[:20, 1] = 1, 1
+    measured = metrics.compute_metrics(targets, np.random.default_rng(0).random((50, 2)), ["rare", "common"])
+    assert measured["rare_labels"] == ["rare"]
+
+
+def test_single_label_has_a_confusion_matrix():
+    truth, guess = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 0])
+    measured = metrics.compute_metrics(np.eye(4)[truth], np.eye(4)[guess], list("abcd"), multi_label=False)
+    assert measured["confusion_matrix"] == sk.confusion_matrix(truth, guess, labels=range(4)).tolist()

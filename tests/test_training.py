@@ -12,7 +12,7 @@ import pytest
 
 from tfr import annotations, config, conversion, synthetic
 from tfr.errors import DatasetError, RunDirError, UsageError
-from tfr.train import evaluation, forward, prediction, run_dir, training
+from tfr.train import calibration, comparison, evaluation, forward, prediction, run_dir, saved_predictions, training
 from tfr.train.config import DataConfig, ModelConfig, TrainConfig
 
 
@@ -110,7 +110,7 @@ def test_evaluation_appends_a_row_a_run(run_path, tmp_path):
 def test_prediction_agrees_with_evaluation_and_skips_bad_files(dataset, run_path):
     """The same image has the same probabilities from a loose file as from the dataset."""
     _, images = dataset
-    found = evaluation.predict_split(run_dir.load(run_path), dataset=None, split="test", batch_size=8)
+    found = saved_predictions.of_split(run_dir.load(run_path), split="test", batch_size=8)
     names = [name for name in found.ids if name.endswith(".jpg")]
     paths = [os.path.join(images, name) for name in names]
     paths[2:2] = [os.path.join(images, "truncated.jpg"), os.path.join(images, "no_such.jpg")]
@@ -216,5 +216,53 @@ def test_single_label_datasets_train_with_softmax(tmp_path, write_photos):
     assert converted.label_mode == "single"
     result = training.train(_config(converted.dataset_dir, tmp_path / "run", finetune_epochs=0))
     assert 0 <= result.metrics["accuracy"] <= 1
-    found = evaluation.predict_split(run_dir.load(result.run_dir), dataset=None, split="train", batch_size=32)
+    found = saved_predictions.of_split(run_dir.load(result.run_dir), split="train")
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_predictions_of_a_split_are_kept_until_the_model_changes(run_path, tmp_path):
+    copy = shutil.copytree(run_path, tmp_path / "run", ignore=shutil.ignore_patterns("predictions"))
+    first = saved_predictions.of_split(run_dir.load(str(copy)), split="test")
+    (kept,) = (copy / "predictions").iterdir()
+    before = kept.stat()
+    again = saved_predictions.of_split(run_dir.load(str(copy)), split="test")
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    assert first.ids == again.ids
+    assert kept.stat().st_mtime_ns == before.st_mtime_ns
+    os.utime(copy / "model.keras", (1, 1))
+    saved_predictions.of_split(run_dir.load(str(copy)), split="test")
+    assert len(list((copy / "predictions").iterdir())) == 2
+
+
+def test_a_temperature_becomes_part_of_the_model(run_path, tmp_path):
+    copy = str(shutil.copytree(run_path, tmp_path / "run"))
+    before = saved_predictions.of_split(run_dir.load(copy), split="validation")
+    for rounds in (1, 2):  # the second finds nothing more to do
+        done = calibration.calibrate(copy, scale=True, method="global")
+        after = saved_predictions.of_split(run_dir.load(copy), split="validation")
+        expected = calibration.apply_temperature(before.probabilities, done.temperature, True)
+        np.testing.assert_allclose(after.probabilities, expected, atol=1e-4)
+        assert done.after["log_loss"] <= done.before["log_loss"] + 1e-6
+        assert (abs(done.after["log_loss"] - done.before["log_loss"]) < 1e-4) == (rounds == 2)
+    assert run_dir.load(copy).thresholds.per_label.tolist() == done.thresholds.per_label.tolist()
+
+
+def test_a_run_against_itself_is_no_better_and_a_spoilt_one_is_worse(run_path, tmp_path):
+    same = str(shutil.copytree(run_path, tmp_path / "same"))
+    worse = str(shutil.copytree(run_path, tmp_path / "worse"))
+    found = saved_predictions.of_split(run_dir.load(worse), split="train")
+    name = next(iter(pathlib.Path(worse, "predictions").glob("train-*"))).name
+    wrong = 1 - found.targets  # likeliest where a label is absent
+    run_dir.write_arrays(
+        worse, f"predictions/{name}", targets=found.targets, probabilities=wrong, ids=np.array(found.ids)
+    )
+    result = comparison.compare([run_path, same, worse], split="train")
+    by_run = {(d.path, d.figure): d for d in result.differences}
+    assert by_run[same, "macro_map"].verdict == "no clear difference"
+    assert by_run[same, "macro_map"].share_better == 0.5
+    assert by_run[worse, "macro_roc_auc"].verdict == "worse"
+    assert f"{worse} against {run_path}" in comparison.text(result)
+    comparison.draw(result, str(tmp_path / "compared.png"))
+    assert (tmp_path / "compared.png").stat().st_size > 5000
+    with pytest.raises(UsageError, match="two or more different"):
+        comparison.compare([run_path, run_path])

@@ -27,6 +27,11 @@ COMMANDS = {
     "verify": ("tfr.commands.verify", "Check every record of a dataset directory, bytes to images"),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
+    "compare": (
+        "tfr.train.commands.compare",
+        "Taggers side by side: is one better, and how sure is that",
+    ),
+    "calibrate": ("tfr.train.commands.calibrate", "Tune thresholds and the temperature of a trained tagger"),
     "predict": ("tfr.train.commands.predict", "Tag images with a trained tagger"),
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import keras
 import numpy as np
 
+LOGITS = "logits"  # the name of the layer that ends in logits
 _RARE = 1e-3  # prior probabilities are kept this far from 0 and 1
 
 
@@ -87,13 +88,22 @@ def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
 
 def mean_logits(member_logits: keras.KerasTensor) -> keras.KerasTensor:
     """(batch, num_members, num_labels) to (batch, num_labels)."""
-    return keras.layers.GlobalAveragePooling1D(name="logits")(member_logits)
+    return keras.layers.GlobalAveragePooling1D(name=LOGITS)(member_logits)
 
 
-def with_probabilities(logits_model: keras.Model, multi_label: bool) -> keras.Model:
-    """The same network with probabilities, (batch, num_labels): one a label, or over all of them."""
+def with_probabilities(logits_model: keras.Model, multi_label: bool, temperature: float = 1.0) -> keras.Model:
+    """The same network with probabilities, (batch, num_labels): one a label, or over all of them.
+
+    Args:
+      logits_model: gives logits.
+      multi_label: sigmoid, else softmax.
+      temperature: what the logits are divided by, see calibration.fit_temperature.
+    """
     activation = keras.layers.Activation("sigmoid" if multi_label else "softmax", dtype="float32", name="probabilities")
-    return keras.Model(logits_model.input, activation(logits_model.output), name="tagger")
+    logits = logits_model.output
+    if temperature != 1.0:
+        logits = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
+    return keras.Model(logits_model.input, activation(logits), name="tagger")
 
 
 def set_trainable(backbone: keras.Model, trainable: bool) -> None:

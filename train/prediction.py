@@ -91,8 +91,9 @@ def _load(path: str) -> bytes | str:
         return f"unreadable: {err.strerror or err}"
 
 
-def text(prediction: Prediction, threshold: float) -> str:
-    """The tags of an image, one a line; a star marks those from the threshold on."""
+def text(prediction: Prediction, run: run_dir.Run) -> str:
+    """The tags of an image, one a line; a star marks those that are shown by the run's thresholds."""
     width = max((len(name) for name, _ in prediction.tags), default=0)
-    lines = [f"  {'*' if p >= threshold else ' '} {name:<{width}}  {p:.4f}" for name, p in prediction.tags]
+    limits = dict(zip(run.labels, run.thresholds.per_label, strict=True))
+    lines = [f"  {'*' if p >= limits[name] else ' '} {name:<{width}}  {p:.4f}" for name, p in prediction.tags]
     return "\n".join([prediction.path, *lines])

@@ -3,17 +3,23 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tfr.errors import RunDirError, UsageError
+
+from . import thresholds as thresholds_lib
 
 if TYPE_CHECKING:
     import keras
 
 MODEL_FILE = "model.keras"  # pixels to probabilities
 LABELS_FILE = "labels.txt"  # a label name a line, in the order of the model's outputs
-THRESHOLDS_FILE = "thresholds.json"  # {"global": t}: from which probability on a tag is shown
+THRESHOLDS_FILE = "thresholds.json"  # from which probability on a tag is shown: over all labels, and for each
+PREDICTIONS_DIR = "predictions"  # <split>.npz: what the model said of each example; see saved_predictions
 CONFIG_FILE = "config.json"  # the TrainConfig, what it was resolved to, and the dataset
 HISTORY_FILE = "history.csv"  # a row an epoch
 METRICS_FILE = "metrics.json"  # split to metrics
@@ -27,13 +33,13 @@ class Run:
     Attributes:
       path: the run directory.
       labels: label names in the order of the model's outputs.
-      threshold: probability from which on a tag is shown.
+      thresholds: probabilities from which on a tag is shown.
       config: what config.json holds.
     """
 
     path: str
     labels: list[str]
-    threshold: float
+    thresholds: thresholds_lib.Thresholds
     config: dict[str, Any]
 
     @property
@@ -91,8 +97,9 @@ def load(path: str) -> Run:
         raise RunDirError(f"{path} is not a finished run: it has no {', '.join(missing)}. `tfr train` makes one.")
     with open(os.path.join(path, LABELS_FILE), encoding="utf-8") as file:
         labels = file.read().splitlines()
-    thresholds = _read_json(path, THRESHOLDS_FILE)
-    return Run(path=path, labels=labels, threshold=thresholds.get("global", 0.5), config=_read_json(path, CONFIG_FILE))
+    where = os.path.join(path, THRESHOLDS_FILE)
+    thresholds = thresholds_lib.from_json(_read_json(path, THRESHOLDS_FILE), labels, where)
+    return Run(path=path, labels=labels, thresholds=thresholds, config=_read_json(path, CONFIG_FILE))
 
 
 def _read_json(path: str, name: str) -> dict[str, Any]:
@@ -115,9 +122,32 @@ def write_text(path: str, name: str, text: str) -> None:
     os.replace(temporary, full)
 
 
+def write_arrays(path: str, name: str, **arrays: np.ndarray) -> None:
+    """Writes an .npz file of the run directory; it appears under its name when it is complete."""
+    full = os.path.join(path, name)
+    os.makedirs(os.path.dirname(full), exist_ok=True)
+    temporary = f"{full}.tmp-{os.getpid()}"
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, full)
+
+
 def write_json(path: str, name: str, value: Any) -> None:
     """Writes a JSON file of the run directory."""
-    write_text(path, name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, name, to_json(value) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """JSON text; figures that are not defined (NaN, which JSON does not know) become null."""
+    return json.dumps(_without_nan(value), indent=1, ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def update_metrics(path: str, split: str, metrics: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from . import (
     models,
     plots,
     run_dir,
+    threshold_tuning,
 )
 from .config import TrainConfig
 from .preprocessing import UNKNOWN
@@ -236,13 +237,13 @@ def _finish(
 ) -> TrainResult:
     """Writes everything that a run directory holds; model.keras, which marks it as finished, comes last."""
     config = task.config
-    threshold = metrics.best_f1_threshold(targets, probabilities)
+    tuned = threshold_tuning.tune(targets, probabilities, tuned_on=task.validation_split)
     measured = metrics.compute_metrics(
-        targets, probabilities, task.names, threshold=threshold, multi_label=task.multi_label
+        targets, probabilities, task.names, threshold=tuned.per_label, multi_label=task.multi_label
     )
     epochs = {phase: sum(row["phase"] == phase for row in task.history.rows) for phase in ("head", "finetune")}
     run_dir.write_text(config.run_dir, run_dir.LABELS_FILE, "".join(f"{name}\n" for name in task.names))
-    run_dir.write_json(config.run_dir, run_dir.THRESHOLDS_FILE, {"global": threshold})
+    run_dir.write_json(config.run_dir, run_dir.THRESHOLDS_FILE, tuned.to_json(task.names))
     run_dir.write_json(config.run_dir, run_dir.CONFIG_FILE, _describe(task, backbone_name, logits_model, seconds))
     run_dir.update_metrics(config.run_dir, "validation", measured)
     plots.draw_history(task.history.rows, os.path.join(config.run_dir, "plots"))

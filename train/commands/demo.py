@@ -61,7 +61,7 @@ def main(args: list[str]) -> None:
     _say("5. Predict", "the tags of one image; a star marks those from the run's threshold on")
     image = os.path.join(image_dir, "rotated.jpg")
     for result in prediction.predict_files(run_path, [image], top_k=5):
-        print(prediction.text(result, run_dir.load(run_path).threshold))
+        print(prediction.text(result, run_dir.load(run_path)))
     print(_next_steps(folder, converted.dataset_dir, run_path))
 
 

@@ -7,8 +7,6 @@ Usage:
 The figures are printed, saved in <run_dir>/metrics.json, and appended as a row to results.csv.
 """
 
-import json
-
 from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 
@@ -37,4 +35,4 @@ def main(args: list[str]) -> None:
     measured = evaluation.evaluate(
         args[0], dataset=_DATASET.value, split=_SPLIT.value, batch_size=_BATCH_SIZE.value, results=_RESULTS.value
     )
-    print(json.dumps(measured, indent=1) if _JSON.value else evaluation.report_text(measured, _SPLIT.value))
+    print(run_dir.to_json(measured) if _JSON.value else evaluation.report_text(measured, _SPLIT.value))

@@ -4,7 +4,7 @@ Usage:
   tfr predict runs/posters --image=poster.jpg
   tfr predict runs/posters --image=a.jpg --image=folder/ --top_k=3 --json
 
-Prints the likeliest tags of each image with their probabilities; a star marks those from the run's threshold on. Files
+Prints the likeliest tags of each image with their probabilities; a star marks those from the run's thresholds on. Files
 that cannot be read are named and skipped; the exit code is 1 if none could be read.
 """
 
@@ -46,6 +46,6 @@ def main(args: list[str]) -> None:
         elif result.error is not None:
             print(f"tfr: {result.path}: {result.error}; skipped", file=sys.stderr)
         else:
-            print(prediction.text(result, run.threshold))
+            print(prediction.text(result, run))
     if failed == len(paths):
         raise TfrError(f"None of the {failed} images could be read.")
