@@ -9,7 +9,11 @@ import sys
 
 import numpy as np
 import pytest
+from conversion_checks import ALL_IN_TRAIN, IMAGES, LABELS, one_hot_rows, write_csv
 from PIL import Image
+
+from tfr.annotations import ReadOptions
+from tfr.config import ConvertConfig
 
 os.environ["TFR_PROGRESS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -100,3 +104,62 @@ def run_tfr(run_python, tmp_path_factory):
         return run_python("-m", "tfr", *args, cwd=cwd or tmp_path_factory.mktemp("cwd"), **options)
 
     return run
+
+
+# Conversions
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """make_config(**changes): a conversion of tmp_path/images by tmp_path/annotations.csv into tmp_path/data."""
+
+    def make(**changes):
+        settings = {
+            "annotations": str(tmp_path / "annotations.csv"),
+            "images": str(tmp_path / "images"),
+            "data_dir": str(tmp_path / "data"),
+            "name": "pets",
+            "read": ReadOptions(label_columns=("bird:dog",), label_encoding="one_hot"),
+            "split_ratios": ALL_IN_TRAIN,
+            "num_shards": 3,
+        }
+        return ConvertConfig(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture
+def pets(tmp_path, write_photos):
+    """tmp_path/images with IMAGES, and tmp_path/annotations.csv with their labels as 0/1 columns."""
+    folder = write_photos(IMAGES)
+    write_csv(tmp_path / "annotations.csv", one_hot_rows(IMAGES))
+    return folder
+
+
+@pytest.fixture
+def messy(tmp_path, write_photos):
+    """Every way in which a row or an image can fail, beside sound ones."""
+    folder = write_photos([f"{name}.jpg" for name in (*"abcdef", "extra1", "extra2")])
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("no image")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("no image, and not said to be one")
+    lines = [
+        "id,bird,cat,dog",
+        "a,0,1,0", "b,1,0,0", "c,0,1,1", "a,0,0,1", "gone,1,0,0", "broken,0,1,0", "text,0,1,0", "d,0,2,0",
+        "e,1,0", ",1,0,0", "a,1,0,0", "empty,0,0,1", "f,0,0,0",
+    ]  # fmt: skip
+    (tmp_path / "annotations.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def many(tmp_path, write_photos):
+    """Forty rows: enough for several batches of several threads; some images are broken, some are PNGs."""
+    folder = write_photos([f"{i:02}.{'png' if i % 7 == 0 else 'jpg'}" for i in range(40)])
+    (folder / "05.jpg").write_text("broken")
+    (folder / "33.jpg").write_bytes((folder / "33.jpg").read_bytes()[:-200])
+    rows = [[f"{i:02}", i % 2, int(i % 3 == 0), int(i % 5 == 0)] for i in range(40)]
+    write_csv(tmp_path / "annotations.csv", [["id", *LABELS], *rows])
+    return folder

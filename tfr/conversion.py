@@ -4,19 +4,15 @@ import collections
 import contextlib
 import dataclasses
 import os
-import shutil
+import sqlite3
 from collections.abc import Iterator
-from typing import Any
 
-from etils import epath
-
-from tfr import dataset_dir, files, planning, row_store, runners, shard_writer, write_job
+from tfr import dataset_dir, earlier_runs, files, planning, row_store, runners, shard_writer, write_job
 from tfr.annotations import Source
 from tfr.config import ConvertConfig
-from tfr.errors import ConversionError, DatasetError
+from tfr.errors import ConversionError
 from tfr.shard_writer import ShardReport, WriteSettings
 
-_PLAN_DIR = ".plan"
 _NOT_LOST = ("duplicate_id", "over_limit")  # reasons to leave a row out that say nothing against it
 
 
@@ -73,107 +69,59 @@ def convert(config: ConvertConfig, runner: runners.Runner | None = None) -> Conv
       ConversionError: the job failed, rows are unaccounted for, or more than `max_rejects` became no example.
       DatasetError: another dataset is there already.
     """
-    with files.Listing(config.image_dir) as images:
+    with files.Listing(config.image_dir) as images, _explained(config):
         content_hash = dataset_dir.content_hash(config, images)  # what changes from here on is not in it
-        done = _existing(config, content_hash)
-        return _convert(config, images, content_hash, runner) if done is None else done
+        return _finished(config, content_hash) or _convert(config, images, content_hash, runner)
 
 
 def _convert(
     config: ConvertConfig, images: files.Listing, content_hash: str, runner: runners.Runner | None
 ) -> ConversionResult:
-    plan_dir = f"{config.dataset_dir}/{_PLAN_DIR}"
+    earlier_runs.refuse_other_unfinished(config)
     runner = runner or runners.prepare(config)
-    files.make_dirs(plan_dir)
-    with _exclusive(plan_dir):
+    with earlier_runs.exclusive(config):
+        if done := _finished(config, content_hash):  # by a run that had the lock until now
+            return done
+        earlier_runs.refuse_other_unfinished(config)
+        plan_dir = earlier_runs.plan_dir(config)
         plan = planning.make_plan(config, plan_dir, images)
         _check_rejects(config, collections.Counter(reject.reason for reject in plan.rejects), plan.rejects)
         settings = WriteSettings(
             dataset_dir=config.dataset_dir,
             plan_dir=plan_dir,
+            image_dir=config.image_dir,
             schema=plan.schema,
             image=config.image,
             threads=config.threads_per_worker,
         )
-        _remove_strays(config, plan)
+        earlier_runs.begin(config, plan)
         write_job.run(runner, plan, settings)
-        reports = _reconcile(plan, plan_dir)
+        reports = _reconcile(plan, settings)
         return _publish(config, plan, reports, content_hash)
 
 
-def _existing(config: ConvertConfig, content_hash: str) -> ConversionResult | None:
-    """The result of an earlier conversion of the same, else None; another dataset there is an error."""
-    if config.overwrite or not files.exists(f"{config.dataset_dir}/dataset_info.json"):
-        return None
-    conversion = dataset_dir.read_conversion(config.dataset_dir)
-    if conversion.get("content_hash") == content_hash:
-        _remove_plan(config)  # a job that was killed at its very end leaves it
-        return ConversionResult(**{**conversion["result"], "dataset_dir": config.dataset_dir, "reused": True})
-    raise DatasetError(
-        f"{config.dataset_dir} holds a dataset {_what_changed(conversion, config)}. Say --overwrite to replace it, or "
-        "give another --version or --name."
-    )
-
-
-def _what_changed(conversion: dict[str, Any], config: ConvertConfig) -> str:
-    if not conversion:
-        return "that tfr convert did not make"
-    before, now = _flat(conversion.get("config", {})), _flat(config.content())
-    changed = [f"{key}: {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key]]
-    difference = "; ".join(changed) or "the annotations or the list of images changed"
-    return f"made from other input or with another config ({difference})"
-
-
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings by their own names: {'image': {'min_side': 1}} -> {'min_side': 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= value if isinstance(value, dict) and key in ("read", "image") else {key: value}
-    return flat
-
-
-def _remove_plan(config: ConvertConfig) -> None:
-    if files.is_local(config.dataset_dir):
-        shutil.rmtree(f"{config.dataset_dir}/{_PLAN_DIR}", ignore_errors=True)
-    elif files.exists(f"{config.dataset_dir}/{_PLAN_DIR}"):
-        epath.Path(config.dataset_dir, _PLAN_DIR).rmtree()
+def _finished(config: ConvertConfig, content_hash: str) -> ConversionResult | None:
+    done = earlier_runs.finished(config, content_hash)
+    return None if done is None else ConversionResult(**{**done, "dataset_dir": config.dataset_dir, "reused": True})
 
 
 @contextlib.contextmanager
-def _exclusive(plan_dir: str) -> Iterator[None]:
-    """Holds a lock on a local plan folder; the operating system frees it however the process ends."""
-    if not files.is_local(plan_dir):
+def _explained(config: ConvertConfig) -> Iterator[None]:
+    """Says of a disk that fails in this process which one it is, and how to go on."""
+    try:
         yield
-        return
-    import fcntl  # POSIX only, like the rest of the local runners' file handling
-
-    with open(f"{plan_dir}/lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise ConversionError(
-                f"Another conversion is writing to {os.path.dirname(plan_dir)}. Wait for it."
-            ) from err
-        yield
+    except sqlite3.Error as err:
+        folder = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"
+        raise ConversionError(
+            f"Planning keeps its tables in a temporary file, which failed: {err}. Make room in {folder}, or set TMPDIR "
+            "to a folder that has some, and run the same command again."
+        ) from err
+    except OSError as err:
+        where = os.fspath(err.filename) if err.filename is not None else config.dataset_dir
+        raise ConversionError(f"{where}: {err.strerror or err}. Mend this and run the same command again.") from err
 
 
-def _remove_strays(config: ConvertConfig, plan: planning.Plan) -> None:
-    """Removes what this plan does not name: what an interrupted run left, and the dataset that is overwritten."""
-    folder = epath.Path(config.dataset_dir)
-    overwritten = (folder / "dataset_info.json").exists()
-    if overwritten:
-        (folder / "dataset_info.json").unlink()  # first: from here on there is no dataset
-    keep = {_PLAN_DIR, *(shard.file for shard in plan.shards)}
-    for path in folder.iterdir():
-        is_ours = path.name.startswith(f"{config.name}-") or ".tmp-" in path.name
-        if path.name not in keep and (overwritten or is_ours):
-            path.rmtree() if path.is_dir() else path.unlink()
-    for path in epath.Path(config.dataset_dir, _PLAN_DIR).iterdir():
-        if ".tmp-" in path.name or path.name.endswith(".progress"):
-            path.unlink()
-
-
-def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:
+def _reconcile(plan: planning.Plan, settings: WriteSettings) -> list[ShardReport]:
     """Holds the reports against the plan: every shard once, every row a record or a reject.
 
     Raises:
@@ -181,7 +129,7 @@ def _reconcile(plan: planning.Plan, plan_dir: str) -> list[ShardReport]:
     """
     reports = []
     for shard in plan.shards:
-        report = shard_writer.load_report(plan_dir, shard)
+        report = shard_writer.finished_report(shard, settings)
         if report is None:
             raise ConversionError(f"The job ended, but shard {shard.file} was not written. Run the same command again.")
         if report.num_rows != shard.num_rows or report.num_records + len(report.rejects) != shard.num_rows:
@@ -200,7 +148,7 @@ def _check_rejects(config: ConvertConfig, by_reason: collections.Counter[str], r
     """How many rows are lost for good; raises if they are more than allowed."""
     lost = sum(count for reason, count in by_reason.items() if reason not in _NOT_LOST)
     if config.max_rejects is not None and lost > config.max_rejects:
-        path = f"{config.dataset_dir}/{_PLAN_DIR}/{dataset_dir.REJECTED_FILE}"
+        path = f"{earlier_runs.plan_dir(config)}/{dataset_dir.REJECTED_FILE}"
         dataset_dir.write_rejects(path, rejects)
         raise ConversionError(
             f"{lost} rows became no example ({dict(by_reason)}), more than --max_rejects={config.max_rejects}. They "
@@ -242,7 +190,7 @@ def _publish(
             "those splits more rows with --splits."
         )
     dataset_dir.publish(config, plan, reports, rejects, result, content_hash)
-    _remove_plan(config)
+    earlier_runs.remove_plan(config)
     return result
 
 

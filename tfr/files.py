@@ -52,6 +52,16 @@ def is_dir(path: str) -> bool:
     return os.path.isdir(path) if is_local(path) else remote_files.is_dir(path)
 
 
+def size(path: str) -> int | None:
+    """The size of a file in bytes; None where there is none."""
+    if not is_local(path):
+        return remote_files.size(path)
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return None
+
+
 def is_image_name(path: str) -> bool:
     """Whether a file name has an extension that images go by."""
     return path.lower().endswith(IMAGE_EXTENSIONS)

@@ -37,6 +37,12 @@ def exists(path: str) -> bool:
     return _call("exists", path) or is_dir(path)
 
 
+def size(path: str) -> int | None:
+    """The size of a file in bytes; None where there is none."""
+    (match,) = _call("match", [path])
+    return match.metadata_list[0].size_in_bytes if match.metadata_list else None
+
+
 def is_dir(path: str) -> bool:
     """Whether there is anything below a path: object stores know of no empty folders."""
     (match,) = _call("match", [_below(path)], limits=[1])
@@ -163,7 +169,7 @@ class _ResumingReader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Goes to a byte of the file."""
         if whence == io.SEEK_END:
-            offset += _call("match", [self._path])[0].metadata_list[0].size_in_bytes
+            offset += size(self._path) or 0
         elif whence == io.SEEK_CUR:
             offset += self._position
         self._close_file()

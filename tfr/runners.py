@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 from collections.abc import Callable, Iterator
 
 import apache_beam as beam
@@ -65,12 +66,14 @@ class Runner:
                 options.get_all_options()  # or argparse would end the process when one is first asked for
                 if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
                     raise UsageError(LOSES_RECORDS)
-                return beam.Pipeline(runner=self._runner, options=options)
+                pipeline = beam.Pipeline(runner=self._runner, options=options)
             except SystemExit as err:
                 message = usage.getvalue().strip().rpartition("error: ")[2]
                 raise UsageError(f"A Beam option is wrong: {message}") from err
             except (ValueError, ImportError, AttributeError) as err:
                 raise UsageError(f"--runner={self._runner}: Beam refuses it: {' '.join(str(err).split())}") from err
+        os.rmdir(pipeline.local_tempdir)  # for cross-language steps only; a killed process would leave it behind
+        return pipeline
 
 
 def prepare(config: ConvertConfig) -> Runner:

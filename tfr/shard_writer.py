@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tfr import features, files, images, planning, shards
+from tfr.errors import ConversionError
 
 _ROWS_PER_TASK = 16  # rows handed to a thread at once: a hand-over costs about as much as a small image's header
 _PROGRESS_SECS = 0.3
+REPORT_SUFFIX = ".report.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class WriteSettings:
 
     Attributes:
       dataset_dir, plan_dir: where shards and reports go.
+      image_dir: the folder that the images are in.
       schema: the record schema.
       image: limits and sizes.
       threads: threads that read and verify ahead; 0: none.
@@ -62,6 +65,7 @@ class WriteSettings:
 
     dataset_dir: str
     plan_dir: str
+    image_dir: str
     schema: features.RecordSchema
     image: images.ImageOptions
     threads: int
@@ -80,17 +84,18 @@ class _Encoded(NamedTuple):
 
 def report_path(plan_dir: str, file: str) -> str:
     """Where the report of a shard is kept until the dataset is published."""
-    return f"{plan_dir}/{file}.report.json"
+    return f"{plan_dir}/{file}{REPORT_SUFFIX}"
 
 
-def load_report(plan_dir: str, plan: planning.ShardPlan) -> ShardReport | None:
-    """The report of a shard that an earlier run finished from the very same plan, else None."""
-    path = report_path(plan_dir, plan.file)
+def finished_report(plan: planning.ShardPlan, settings: WriteSettings) -> ShardReport | None:
+    """The report of a shard that is whole and was written from the very same plan, else None."""
+    path = report_path(settings.plan_dir, plan.file)
     if not files.exists(path):
         return None
     with files.open_text(path) as file:
         report = ShardReport(**json.load(file))
-    return report if report.fingerprint == plan.fingerprint else None
+    same = report.fingerprint == plan.fingerprint
+    return report if same and files.size(f"{settings.dataset_dir}/{plan.file}") == report.file_bytes else None
 
 
 def write_shard(plan: planning.ShardPlan, settings: WriteSettings) -> ShardReport:
@@ -102,8 +107,8 @@ def write_shard(plan: planning.ShardPlan, settings: WriteSettings) -> ShardRepor
     Returns:
       The report, which is also written to the plan folder.
     """
-    report = load_report(settings.plan_dir, plan)
-    if report is not None and files.exists(files.join(settings.dataset_dir, plan.file)):
+    report = finished_report(plan, settings)
+    if report is not None and report.num_rows == plan.num_rows:  # another runner may have lost some
         return report
     tally = _Tally(plan, settings.plan_dir)
     with shards.create(files.join(settings.dataset_dir, plan.file)) as writer:
@@ -155,7 +160,7 @@ def map_ahead(pool: concurrent.futures.Executor, function: Callable, items: Iter
 def _encode(row: dict[str, Any], settings: WriteSettings) -> _Encoded:
     """Reads, verifies and serialises one example."""
     try:
-        prepared = images.prepare_image(_read_image(row["path"]), settings.image)
+        prepared = images.prepare_image(_read_image(row["path"], settings.image_dir), settings.image)
     except images.ImageRejectedError as err:
         return _Encoded(row, None, b"", b"", False, (err.reason, err.detail))
     record = settings.schema.serialize(
@@ -164,10 +169,12 @@ def _encode(row: dict[str, Any], settings: WriteSettings) -> _Encoded:
     return _Encoded(row, record, *shards.frame(record), prepared.stored_as_is)
 
 
-def _read_image(path: str) -> bytes:
+def _read_image(path: str, folder: str) -> bytes:
     try:
         return files.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError) as err:
+        if path.startswith(folder):
+            _check_folder(folder)
         raise images.ImageRejectedError("missing", f"no file {path}") from err
     except (PermissionError, IsADirectoryError) as err:
         raise images.ImageRejectedError("unreadable", str(err)) from err
@@ -175,6 +182,17 @@ def _read_image(path: str) -> bytes:
         if isinstance(err, OSError) and err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
         raise images.ImageRejectedError("unreadable", str(err)) from err
+
+
+def _check_folder(folder: str) -> None:
+    """Raises where not only an image is missing: a disk that is gone must not turn every row into a reject."""
+    if not files.is_local(folder):
+        return  # an object store says of itself that it fails
+    if os.path.isdir(folder):
+        with os.scandir(folder) as entries:
+            if next(entries, None) is not None:
+                return
+    raise ConversionError(f"The image folder {folder} is gone, or empty now. Bring it back")
 
 
 class _Tally:

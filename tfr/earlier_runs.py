@@ -1,0 +1,200 @@
+"""What other runs left, or are doing, in a dataset directory: a dataset, an unfinished conversion, a lock."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+
+from tfr import dataset_dir, files
+from tfr.config import ConvertConfig
+from tfr.errors import ConversionError, DatasetError
+from tfr.planning import Plan
+from tfr.shard_writer import REPORT_SUFFIX
+
+STARTED_FILE = "started.json"  # in the plan folder: the config that its finished shards were written with
+_LOCK_FILE = "lock"
+_METADATA = re.compile(
+    r"features\.json|.+\.labels\.txt|conversion\.json|label_counts\.csv|rejected\.jsonl|images_.+\.txt"
+)
+
+logger = logging.getLogger(__name__)
+
+
+def plan_dir(config: ConvertConfig) -> str:
+    """The folder for what an unfinished conversion has to remember."""
+    return f"{config.dataset_dir}/{dataset_dir.PLAN_DIR}"
+
+
+def finished(config: ConvertConfig, content_hash: str) -> dict[str, Any] | None:
+    """What the conversion that made this very dataset said at its end; None where there is no dataset.
+
+    Raises:
+      DatasetError: there is another one, and it is not to be overwritten.
+    """
+    if config.overwrite or not files.exists(f"{config.dataset_dir}/{dataset_dir.INFO_FILE}"):
+        return None
+    conversion = dataset_dir.read_conversion(config.dataset_dir)
+    if conversion.get("content_hash") == content_hash:
+        remove_plan(config)  # a job that was killed at its very end leaves it
+        return conversion["result"]
+    raise DatasetError(
+        f"{config.dataset_dir} holds a dataset {_what_made_it(conversion, config)}. Say --overwrite to replace it, or "
+        "give another --version or --name."
+    )
+
+
+def _what_made_it(conversion: dict[str, Any], config: ConvertConfig) -> str:
+    if not conversion:
+        return "that tfr convert did not make"
+    changed = _difference(conversion.get("config", {}), config) or "the annotations or the list of images changed"
+    return f"made from other input or with another config ({changed})"
+
+
+def _difference(before: dict[str, Any], config: ConvertConfig) -> str:
+    """Settings that are not what they were, in words; empty where all are."""
+    old, new = _flat(before), _flat(config.content())
+    return "; ".join(f"{key}: {old.get(key)!r} -> {new[key]!r}" for key in new if old.get(key) != new[key])
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by their own names: {'image': {'min_side': 1}} -> {'min_side': 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= value if isinstance(value, dict) and key in ("read", "image") else {key: value}
+    return flat
+
+
+def refuse_other_unfinished(config: ConvertConfig) -> None:
+    """Raises where another config has finished shards here, unless they are to be overwritten.
+
+    Other annotations or images are no reason: a shard is kept only if its rows are what they were.
+    """
+    path = f"{plan_dir(config)}/{STARTED_FILE}"
+    if config.overwrite or not files.exists(path) or not _has_finished_shards(config):
+        return
+    with files.open_text(path) as file:
+        changed = _difference(json.load(file), config)
+    if changed:
+        raise DatasetError(
+            f"{config.dataset_dir} holds an unfinished conversion with another config ({changed}). Run that one again "
+            "to finish it, or say --overwrite to begin anew with this one."
+        )
+
+
+def _has_finished_shards(config: ConvertConfig) -> bool:
+    return any(name.endswith(REPORT_SUFFIX) for name in files.list_names(plan_dir(config)))
+
+
+# Alone
+
+
+@contextlib.contextmanager
+def exclusive(config: ConvertConfig) -> Iterator[None]:
+    """Makes the plan folder and holds it for this process; one at a time can.
+
+    Where the body raises and neither a finished shard nor a list of rejects is there to go on with, all that was made
+    is removed again.
+
+    On a local disk the operating system keeps the lock, and frees it however the process ends. Object stores have none:
+    two runs of one command there write the same bytes to the same names and do no harm but work twice; a run of another
+    config is refused from the first finished shard on.
+
+    Raises:
+      ConversionError: another process has it.
+    """
+    made = _missing_folders(config.dataset_dir)
+    files.make_dirs(plan_dir(config))
+    with _lock(config):
+        try:
+            yield
+        except BaseException:
+            _tidy(config, made)
+            raise
+
+
+def _missing_folders(path: str) -> list[str]:
+    """The folders on the way to a local path that are not there yet, the deepest first."""
+    missing = []
+    while path and files.is_local(path) and not os.path.exists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
+
+
+def _tidy(config: ConvertConfig, made: list[str]) -> None:
+    with contextlib.suppress(OSError):  # on the way out with an error that says more
+        if _has_finished_shards(config) or files.exists(f"{plan_dir(config)}/{dataset_dir.REJECTED_FILE}"):
+            return
+        files.remove_tree(plan_dir(config))
+        for folder in made:
+            os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def _lock(config: ConvertConfig) -> Iterator[None]:
+    if not files.is_local(config.dataset_dir):
+        yield
+        return
+    lock = _open_locked(config)
+    while not _is_at(lock, plan_dir(config)):  # its holder ended and removed the folder just before we got it
+        lock.close()
+        lock = _open_locked(config)
+    with lock:
+        yield
+
+
+def _open_locked(config: ConvertConfig) -> IO[str]:
+    import fcntl  # POSIX only, like the rest of the local runners' file handling
+
+    files.make_dirs(plan_dir(config))
+    lock = open(f"{plan_dir(config)}/{_LOCK_FILE}", "a", encoding="utf-8")  # noqa: SIM115, closing it would free it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        lock.close()
+        raise ConversionError(f"Another conversion is writing to {config.dataset_dir}. Wait for it.") from err
+    except OSError as err:  # some network file systems have no locks
+        logger.warning("%s cannot be locked (%s): see that no other conversion writes to it.", config.dataset_dir, err)
+    return lock
+
+
+def _is_at(file: IO[str], folder: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(f"{folder}/{_LOCK_FILE}"))
+    except FileNotFoundError:
+        return False
+
+
+# Beginning and ending
+
+
+def begin(config: ConvertConfig, plan: Plan) -> None:
+    """Notes what is being done, and removes what this plan does not name: of interrupted runs, of an old dataset."""
+    folder, keep = config.dataset_dir, {shard.file for shard in plan.shards}
+    names = files.list_names(folder)
+    overwritten = dataset_dir.INFO_FILE in names
+    if overwritten:
+        files.remove(f"{folder}/{dataset_dir.INFO_FILE}")  # first: from here on there is no dataset
+    for name in names:
+        is_ours = name.startswith(f"{config.name}-") or ".tmp-" in name or _METADATA.fullmatch(name)
+        if name not in keep and (overwritten or is_ours):
+            _remove(f"{folder}/{name}")
+    reports = {file + REPORT_SUFFIX for file in keep}
+    for name in files.list_names(plan_dir(config)):
+        is_stale_report = name.endswith(REPORT_SUFFIX) and name not in reports
+        if is_stale_report or ".tmp-" in name or name.endswith(".progress"):
+            _remove(f"{plan_dir(config)}/{name}")
+    files.write_text(f"{plan_dir(config)}/{STARTED_FILE}", json.dumps(config.content(), indent=1))
+
+
+def _remove(path: str) -> None:
+    files.remove_tree(path) if path.endswith("/") else files.remove(path)
+
+
+def remove_plan(config: ConvertConfig) -> None:
+    """Removes the plan folder, its lock included."""
+    if files.exists(plan_dir(config)):
+        files.remove_tree(plan_dir(config))
