@@ -57,8 +57,8 @@ def contents(folder: pathlib.Path) -> dict[str, str]:
     }
 
 
-def main(root: pathlib.Path, overwrite: bool) -> None:
-    """Prints how often the conversion was killed; fails where the result is not that of an undisturbed one."""
+def main(root: pathlib.Path, overwrite: bool, step: int) -> None:
+    """Prints the file operations of a conversion, killed before each `step`-th one; fails where the result is not that of an undisturbed one."""
     images, table = str(root / "images"), str(root / "annotations.csv")
 
     def make_config(data_dir: pathlib.Path, **changes) -> ConvertConfig:
@@ -80,13 +80,13 @@ def main(root: pathlib.Path, overwrite: bool) -> None:
     shutil.copytree(before, undisturbed)
     assert run(make_config(undisturbed, overwrite=overwrite)) == (0, 0)
     expected = contents(undisturbed)
-    for fatal in range(1, 1000):
+    for fatal in range(1, 1000, step):
         data = root / "data"
         shutil.copytree(before, data)
         config = make_config(data, overwrite=overwrite)
         ended = run(config, fatal)
         if ended == (0, 0):
-            print(json.dumps({"kills": fatal - 1}))
+            print(json.dumps({"operations": fatal - 1}))
             return
         assert ended == (signal.SIGKILL, 0), (fatal, ended)
         whole = (data / "pets" / "1.0.0" / "dataset_info.json").exists()
@@ -115,4 +115,4 @@ def _comparable(found: dict[str, str], data: pathlib.Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), sys.argv[2] == "overwrite")
+    main(pathlib.Path(sys.argv[1]), sys.argv[2] == "overwrite", int(sys.argv[3]))
