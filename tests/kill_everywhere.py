@@ -58,7 +58,10 @@ def contents(folder: pathlib.Path) -> dict[str, str]:
 
 
 def main(root: pathlib.Path, overwrite: bool, step: int) -> None:
-    """Prints the file operations of a conversion, killed before each `step`-th one; fails where the result is not that of an undisturbed one."""
+    """Prints how many file operations a conversion has; it was killed before each `step`-th of them.
+
+    Fails where the result is not that of an undisturbed conversion, or finished shards were written again.
+    """
     images, table = str(root / "images"), str(root / "annotations.csv")
 
     def make_config(data_dir: pathlib.Path, **changes) -> ConvertConfig:
