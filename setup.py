@@ -37,7 +37,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=PACKAGES,
     package_dir=PACKAGE_DIRS,
-    package_data={"": ["*.md", "*.txt", "*.tsv", "*.bib", "*.npz", "py.typed"]},
+    package_data={"": ["*.md", "*.txt", "*.tsv", "*.bib", "*.npz", "templates/*.html", "py.typed"]},
     install_requires=[
         *([TENSORFLOW] if TENSORFLOW else []),
         "absl-py>=2.3",
@@ -46,6 +46,8 @@ setup(
         "etils[epath]>=1.13",
         "google-crc32c>=1.7",
         "importlib_resources>=6.5",
+        "jinja2>=3.1",
+        "markupsafe>=3.0",
         "matplotlib>=3.10",
         "numpy>=2.1",
         "pandas>=3.0",

@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": ("tfr.commands.convert", "Annotations and images to a dataset directory of TFRecords"),
     "formats": ("tfr.commands.formats", "The annotation formats that convert reads, with an example of each"),
     "inspect": ("tfr.commands.inspect", "Show a dataset directory: splits, labels, shards, sample images"),
+    "stats": ("tfr.commands.stats", "Count labels, sizes and splits of a dataset; call out what is odd"),
     "verify": ("tfr.commands.verify", "Check every record of a dataset directory, bytes to images"),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
