@@ -26,7 +26,9 @@ def test_shows_the_dataset_and_draws_its_first_split(dataset, capsys):
     output, errors = capsys.readouterr()
     for words in ("letters 1.0.0", "2 labels, single-label", "letters-train.tfrecord-00000-of-00001"):
         assert words in output
-    assert output.splitlines()[-1] == "The first 10 images of test: letters-test.png"
+    assert output.splitlines()[-2] == "The first 10 images of test: letters-test.png"
+    assert "tfr stats" in output.splitlines()[-1]
+    assert "tfr verify" in output.splitlines()[-1]
     assert errors == ""
     with Image.open("letters-test.png") as sheet:
         assert (sheet.format, sheet.size) == ("PNG", (4 * 208 + 8, 3 * 254 + 8))

@@ -5,6 +5,8 @@ from typing import Any
 
 from tfr import drift, files, findings, statistics, statistics_text
 
+PAGE_FILE = "statistics.html"  # beside the shards, by `tfr convert --stats`
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:

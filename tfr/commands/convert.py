@@ -98,6 +98,7 @@ _MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", 128, "Size in MiB that
 _FILE_FORMAT = _output.enum("file_format", "tfrecord", FILE_FORMATS, "Format of the shards; array_record is for Grain.")
 _MAX_REJECTS = _output.integer("max_rejects", None, "Fail if more rows than this become no example.", lower=0)
 _OVERWRITE = _output.bool("overwrite", False, "Replace a dataset that is there already.")
+_STATS = _output.bool("stats", False, "Also print what `tfr stats` says, and write its page beside the shards.")
 _JSON = _output.bool("json", False, "Print the result as JSON.")
 
 _job = FLAGS.group("Beam")
@@ -149,7 +150,17 @@ def main(args: list[str]) -> None:
     from tfr import conversion  # imports Beam
 
     result = conversion.convert(config)
-    print(json.dumps(dataclasses.asdict(result), indent=1) if _JSON.value else conversion.summary(result))
+    if not _STATS.value:
+        print(json.dumps(dataclasses.asdict(result), indent=1) if _JSON.value else conversion.summary(result))
+        return
+    from tfr import statistics_report
+
+    report = statistics_report.make(result.dataset_dir, samples_per_label=4)
+    report.write_html(page := f"{result.dataset_dir}/{statistics_report.PAGE_FILE}")
+    if _JSON.value:
+        print(json.dumps({**dataclasses.asdict(result), "statistics": report.to_json()}, indent=1))
+    else:
+        print(f"{conversion.summary(result)}\n\n{report.to_text()}\n\nThe page: {page}")
 
 
 def _read_options() -> ReadOptions:

@@ -4,7 +4,7 @@ Usage:
   tfr inspect data/posters/1.0.0
   tfr inspect data/posters --split=train --num_images=16 --output=sheet.png
 
-It reads the metadata and the images it draws. `tfr verify` reads everything and checks it.
+It reads the metadata and the images it draws. `tfr stats` counts labels and sizes, `tfr verify` checks every byte.
 """
 
 import json
@@ -38,3 +38,5 @@ def main(args: list[str]) -> None:
         drawn = contact_sheet.draw_split(builder, split, _NUM_IMAGES.value, output)
         if not _JSON.value:
             print(f"The first {drawn} images of {split}: {output}")
+    if not _JSON.value:
+        print("More: `tfr stats` counts and compares the splits, `tfr verify` checks every record.")
