@@ -5,7 +5,7 @@ Importing this package registers them with TFDS: `import tfr.datasets; tfds.load
 
 import importlib
 
-NAMES = ("movie_posters",)
+NAMES = ("decor_patterns", "image_tag_vectors", "mirflickr25k", "movie_posters")
 
 for _name in NAMES:
     importlib.import_module(f"{__name__}.{_name}.{_name}_dataset_builder")

@@ -38,12 +38,7 @@ def records(builder):
 @pytest.mark.parametrize("cls", BUILDERS, ids=datasets.NAMES)
 def test_tfds_finds_the_files_beside_the_builder(cls):
     assert cls.code_path.name == f"{cls.name}_dataset_builder.py"
-    assert {path.name for path in cls.pkg_dir_path.iterdir()} >= {
-        "README.md",
-        "TAGS.txt",
-        "CITATIONS.bib",
-        "dummy_data",
-    }
+    assert {path.name for path in cls.pkg_dir_path.iterdir()} >= {"README.md", "TAGS.txt", "dummy_data"}
     metadata = cls.get_metadata()
     assert len(metadata.description) > 50
     assert metadata.tags

@@ -18,7 +18,7 @@ class RecordSchema:
     """What a record holds.
 
     Attributes:
-      names: label names in the order of their ids.
+      names: label names in the order of their ids; none where they are filled in later, from the data.
       multi_label: whether a record has `labels` (any number) or `label` (exactly one).
       has_unknown: whether records carry `labels_unknown`, the labels of which nothing is known.
       columns: further text features.
@@ -41,16 +41,19 @@ class RecordSchema:
     @functools.cached_property
     def features(self) -> tfds.features.FeaturesDict:
         """The schema as TFDS features: what is written to features.json and what readers decode by."""
-        label = tfds.features.ClassLabel(names=list(self.names))
+        label = self._class_label()
         image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
         features: dict[str, object] = {"id": tfds.features.Text(), "image": image}
         features |= {"labels": tfds.features.Sequence(label)} if self.multi_label else {"label": label}
         if self.has_unknown:
-            features["labels_unknown"] = tfds.features.Sequence(tfds.features.ClassLabel(names=list(self.names)))
+            features["labels_unknown"] = tfds.features.Sequence(self._class_label())
         # Signed: TFDS 4.9.10 writes uint64 but cannot read values from 2**63 on back without TensorFlow.
         features |= {"fingerprint": tfds.features.Scalar(dtype=np.int64)}
         features |= {name: tfds.features.Text() for name in self.columns}
         return tfds.features.FeaturesDict(features)
+
+    def _class_label(self) -> tfds.features.ClassLabel:
+        return tfds.features.ClassLabel(names=list(self.names) or None)
 
     @property
     def supervised_keys(self) -> tuple[str, str]:

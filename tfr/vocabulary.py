@@ -65,7 +65,7 @@ def build_vocabulary(
       AnnotationError: nothing is left, or the labels file is unusable.
     """
     excluded = {normalize_label(name) for name in exclude}
-    fixed = read_labels_file(labels_file) if labels_file else list(labels)
+    fixed = read_labels_file(labels_file) if labels_file else list(dict.fromkeys(map(normalize_label, labels)))
     if absent := sorted(excluded - counts.keys() - set(fixed)):
         raise UsageError(f"--exclude_labels: {absent} do not occur. The labels are: {_some(sorted(counts))}.")
     if fixed:

@@ -1,0 +1,1 @@
+"""Traditional decors of four countries, as patterns and on products."""

@@ -1,0 +1,1 @@
+"""Images in split folders, with a pickled vector of tags for each."""
