@@ -24,7 +24,7 @@ TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
 
 # importlib_resources, dill and mlcroissant are used but not declared by tensorflow-datasets 4.9.10:
 # by any builder, by its test case and by its command line.
-TEST = ["pytest>=8.0", "dill>=0.4"]
+TEST = ["pytest>=8.0", "dill>=0.4", "apache-beam[dask]>=2.77"]
 
 setup(
     name="tfr",
@@ -45,6 +45,7 @@ setup(
         "defusedxml>=0.7.1",
         "etils[epath]>=1.13",
         "google-crc32c>=1.7",
+        "grpcio>=1.71",
         "importlib_resources>=6.5",
         "jinja2>=3.1",
         "markupsafe>=3.0",

@@ -125,15 +125,10 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
 
 
 def _make_runner(config: tfds.download.DownloadConfig) -> "runners.Runner":
-    """The runner that is asked for, by default Beam's local one.
+    """The runner that is asked for, by default the local one.
 
     Without options TFDS and Beam would take this process's arguments for theirs, and try to download a runner.
     """
-    from apache_beam.options.pipeline_options import StandardOptions
-
     from tfr import runners
 
-    runner, options = config.beam_runner, config.beam_options
-    if options is None:
-        return runners.Runner(runner or runners.LOCAL_RUNNER, ["--direct_num_workers=1"])
-    return runners.Runner(runner or options.view_as(StandardOptions).runner or runners.LOCAL_RUNNER, options)
+    return runners.of_beam(config.beam_runner, config.beam_options)

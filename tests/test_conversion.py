@@ -22,7 +22,7 @@ from PIL import Image
 
 from tfr import conversion, planning, splits
 from tfr.annotations import ReadOptions
-from tfr.errors import AnnotationError, ConversionError, UsageError
+from tfr.errors import AnnotationError, ConversionError
 from tfr.images import ImageOptions
 
 # What annotations may look like
@@ -288,60 +288,6 @@ def test_names_that_no_file_can_have_are_rejects(name, make_config):
     result = conversion.convert(config)
     assert labels_of(result.dataset_dir) == {"b.jpg": ["cat"]}
     assert [reject["id"] for reject in rejects_of(result.dataset_dir)] == [name]
-
-
-# The same bytes everywhere
-
-
-RUNS = {
-    "no threads": {"threads_per_worker": 0},
-    "one thread": {"threads_per_worker": 1},
-    "many threads": {"threads_per_worker": 7},
-    "two workers": {"beam_args": ("--direct_num_workers=2",)},
-    "BundleBasedDirectRunner": {"runner": "BundleBasedDirectRunner"},
-    "TrivialRunner": {"runner": "apache_beam.runners.trivial_runner.TrivialRunner"},
-}
-SLOW_RUNS = {
-    "multi_processing": {"beam_args": ("--direct_running_mode=multi_processing", "--direct_num_workers=2")},
-}
-
-
-@pytest.mark.usefixtures("many")
-@pytest.mark.parametrize("kind", [*RUNS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_RUNS)])
-def test_bytes_do_not_depend_on_runner_and_workers(kind, tmp_path, make_config):
-    changes = {"split_ratios": splits.parse_ratios("train=0.7,test=0.3"), "num_shards": 3}
-    reference = conversion.convert(make_config(data_dir=str(tmp_path / "reference"), **changes))
-    result = conversion.convert(make_config(**changes, **{**RUNS, **SLOW_RUNS}[kind]))
-    assert len(shard_bytes(reference.dataset_dir)) == 6
-    assert shard_bytes(result.dataset_dir) == shard_bytes(reference.dataset_dir)
-    assert rejects_of(result.dataset_dir) == rejects_of(reference.dataset_dir)
-    assert result.rejects_by_reason == {"not_an_image": 1, "truncated": 1}
-    assert_clean(result.dataset_dir)
-
-
-@pytest.mark.parametrize(
-    "arguments", [("--direct_running_mode=multi_threading",), ("--direct_running_mode", "multi_threading")]
-)
-def test_the_mode_that_loses_records_is_refused(arguments, make_config):
-    with pytest.raises(UsageError, match="multi_threading loses records silently"):
-        make_config(beam_args=arguments)
-
-
-@pytest.mark.usefixtures("pets")
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"runner": "NoRunner"}, "--runner=NoRunner: .*FnApiRunner"),
-        ({"runner": "no.such.module.Runner"}, "--runner=no.such.module.Runner: .*[Nn]o module"),
-        ({"beam_args": ("--direct_num_workers=many",)}, "Beam option .*--direct_num_workers.*'many'"),
-    ],
-)
-def test_runners_and_options_that_beam_refuses_are_usage_errors(changes, message, make_config, capsys):
-    config = make_config(**changes)
-    with pytest.raises(UsageError, match=message):
-        conversion.convert(config)
-    assert not os.path.exists(config.data_dir)
-    assert capsys.readouterr().err == ""
 
 
 # What others see

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from conversion_checks import IMAGES, LABELS, assert_clean, labels_of, read_all, shard_bytes, stamps, write_csv
@@ -200,7 +201,8 @@ def test_rows_that_a_runner_loses_are_noticed(make_config, monkeypatch):
         conversion.convert(config)
     monkeypatch.undo()
     assert conversion.convert(config).records_written == 38
-    monkeypatch.setattr(shard_writer, "write_shard", lambda plan, _: plan)
+    nothing = types.SimpleNamespace(file="", num_records=0, num_bytes=0, rejects=())
+    monkeypatch.setattr(shard_writer, "write_shard", lambda *_: nothing)
     with pytest.raises(ConversionError, match=r"shard pets-train\S+ was not written"):
         conversion.convert(make_config(num_shards=3, overwrite=True))
     assert not os.path.exists(f"{config.dataset_dir}/dataset_info.json")

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 ON_DUPLICATE = ("merge", "first", "error")
 LABEL_MODES = ("auto", "multi", "single")
 FILE_FORMATS = ("tfrecord", "array_record")  # TFDS's names
-LOSES_RECORDS = (
-    "--direct_running_mode=multi_threading loses records silently in Beam 2.77. Use in_memory (the default) or "
-    "multi_processing."
-)
 # Fields that change how a conversion runs, but not a byte of what it writes.
-_NOT_CONTENT = ("data_dir", "output_dir", "runner", "beam_args", "threads_per_worker", "max_rejects", "overwrite")
+_NOT_CONTENT = (
+    "data_dir",
+    "output_dir",
+    "runner",
+    "num_workers",
+    "beam_args",
+    "threads_per_worker",
+    "max_rejects",
+    "overwrite",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,8 @@ class ConvertConfig:
       file_format: 'tfrecord', or 'array_record' for reading records at random (`tfds.data_source`, Grain).
       max_rejects: the conversion fails when more rows than this become no example; None: any number is fine.
       overwrite: whether to replace a dataset that is there already.
-      runner: Beam runner by name.
+      runner: 'in_process', 'dask', 'portable', or any Beam runner by its name.
+      num_workers: processes; None: as many as the number of images is worth.
       beam_args: further Beam options, e.g. ('--project=p', '--region=r').
       threads_per_worker: threads that read and verify images ahead of the writer; 0: none.
       description: text for the dataset's metadata.
@@ -96,7 +102,8 @@ class ConvertConfig:
     file_format: str = "tfrecord"
     max_rejects: int | None = None
     overwrite: bool = False
-    runner: str = "FnApiRunner"
+    runner: str = "in_process"
+    num_workers: int | None = None
     beam_args: tuple[str, ...] = ()
     threads_per_worker: int = 2
     description: str = ""
@@ -110,7 +117,7 @@ class ConvertConfig:
         _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
         _one_of("--label_mode", self.label_mode, LABEL_MODES)
         _one_of("--file_format", self.file_format, FILE_FORMATS)
-        for flag in ("num_shards", "max_examples_per_split"):
+        for flag in ("num_shards", "max_examples_per_split", "num_workers"):
             value = getattr(self, flag)
             if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
@@ -118,8 +125,6 @@ class ConvertConfig:
             raise UsageError("--labels_file and `labels` both fix the labels: give one of them.")
         if not self.list_images and self.num_shards is None:
             raise UsageError("--nolist_images leaves the sizes of the images unknown: give --num_shards as well.")
-        if any("multi_threading" in argument for argument in self.beam_args):
-            raise UsageError(LOSES_RECORDS)
 
     @property
     def annotations_path(self) -> str | None:

@@ -69,16 +69,16 @@ def convert(config: ConvertConfig, runner: runners.Runner | None = None) -> Conv
       ConversionError: the job failed, rows are unaccounted for, or more than `max_rejects` became no example.
       DatasetError: another dataset is there already.
     """
+    runner = runner or runners.prepare(config)
     with files.Listing(config.image_dir) as images, _explained(config):
         content_hash = dataset_dir.content_hash(config, images)  # what changes from here on is not in it
         return _finished(config, content_hash) or _convert(config, images, content_hash, runner)
 
 
 def _convert(
-    config: ConvertConfig, images: files.Listing, content_hash: str, runner: runners.Runner | None
+    config: ConvertConfig, images: files.Listing, content_hash: str, runner: runners.Runner
 ) -> ConversionResult:
     earlier_runs.refuse_other_unfinished(config)
-    runner = runner or runners.prepare(config)
     with earlier_runs.exclusive(config):
         if done := _finished(config, content_hash):  # by a run that had the lock until now
             return done

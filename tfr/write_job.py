@@ -12,14 +12,24 @@ from tfr.shard_writer import WriteSettings
 
 
 class WriteShardDoFn(beam.DoFn):
-    """Writes the shard of a ShardPlan; emits its file name. Everything else travels in the report it writes."""
+    """Writes the shard of a ShardPlan; emits its file name. Everything else travels in the report it writes.
+
+    Counters tell who watches a remote runner how far it is. Nothing relies on them: not every runner has them.
+    """
 
     def __init__(self, settings: WriteSettings):
         self._settings = settings
+        self._records, self._rejects, self._bytes = (
+            beam.metrics.Metrics.counter("tfr", name) for name in ("records", "rejects", "record_bytes")
+        )
 
     def process(self, plan: planning.ShardPlan) -> Iterator[str]:
         """Writes one shard."""
-        yield shard_writer.write_shard(plan, self._settings).file
+        report = shard_writer.write_shard(plan, self._settings)
+        self._records.inc(report.num_records)
+        self._rejects.inc(len(report.rejects))
+        self._bytes.inc(report.num_bytes)
+        yield report.file
 
 
 def build_pipeline(pipeline: beam.Pipeline, plans: list[planning.ShardPlan], settings: WriteSettings) -> None:
@@ -36,7 +46,8 @@ def run(runner: runners.Runner, plan: planning.Plan, settings: WriteSettings) ->
       ConversionError: the job failed; the shards that are finished are kept.
     """
     with _progress(plan, settings.plan_dir):
-        runner.run(lambda pipeline: build_pipeline(pipeline, plan.shards, settings))
+        num_images = sum(shard.num_rows for shard in plan.shards)
+        runner.run(lambda pipeline: build_pipeline(pipeline, plan.shards, settings), num_images)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,11 @@ Usage:
   tfr convert --annotations=photos/ --name=pets --data_dir=data        (one folder a label)
 
 The result is <data_dir>/<name>/<version>/. The same command on the same input changes nothing; after a crash it keeps
-the shards that are complete. Arguments after `--` go to Beam: `tfr convert ... --runner=DataflowRunner -- --project=p`.
+the shards that are complete.
+
+--num_workers=N takes N processes of this machine; --runner=dask a local Dask cluster or the one at
+--dask_client_address; --runner=portable Beam's local job service. Any other Beam runner goes by its name, and arguments
+after `--` go to Beam: `tfr convert ... --runner=DataflowRunner -- --project=p --region=r`.
 """
 
 import dataclasses
@@ -102,7 +106,16 @@ _STATS = _output.bool("stats", False, "Also print what `tfr stats` says, and wri
 _JSON = _output.bool("json", False, "Print the result as JSON.")
 
 _job = FLAGS.group("Beam")
-_RUNNER = _job.string("runner", "FnApiRunner", "Beam runner. FnApiRunner is local and in this process.")
+_RUNNER = _job.string(
+    "runner",
+    "in_process",
+    "in_process: here; dask: a local cluster or --dask_client_address; portable: Beam's local job service; or any "
+    "Beam runner by name, with its options after `--`.",
+)
+_NUM_WORKERS = _job.integer(
+    "num_workers", None, "Processes (in_process, dask, DataflowRunner). Default: by the number of images.", lower=1
+)
+_DASK_CLIENT_ADDRESS = _job.string("dask_client_address", None, "Scheduler of a Dask cluster that runs already.")
 _THREADS = _job.integer("threads_per_worker", 2, "Threads that read and verify images ahead; 0 for none.", lower=0)
 
 
@@ -144,7 +157,8 @@ def main(args: list[str]) -> None:
         max_rejects=_MAX_REJECTS.value,
         overwrite=_OVERWRITE.value,
         runner=_RUNNER.value,
-        beam_args=tuple(args),
+        num_workers=_NUM_WORKERS.value,
+        beam_args=tuple(_beam_args(args)),
         threads_per_worker=_THREADS.value,
     )
     from tfr import conversion  # imports Beam
@@ -161,6 +175,13 @@ def main(args: list[str]) -> None:
         print(json.dumps({**dataclasses.asdict(result), "statistics": report.to_json()}, indent=1))
     else:
         print(f"{conversion.summary(result)}\n\n{report.to_text()}\n\nThe page: {page}")
+
+
+def _beam_args(args: list[str]) -> list[str]:
+    address = _DASK_CLIENT_ADDRESS.value
+    if address is not None and _RUNNER.value != "dask":
+        raise UsageError(f"--dask_client_address={address} is for --runner=dask. Received: --runner={_RUNNER.value}")
+    return args if address is None else [*args, f"--dask_client_address={address}"]
 
 
 def _read_options() -> ReadOptions:
