@@ -162,8 +162,19 @@ def _versions() -> dict[str, str]:
 def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> None:
     """features.json, label names and dataset_info.json, from our own counts: no shard is read again."""
     folder = config.dataset_dir
+    with _staging_folder(folder) as staging:
+        _tfds_info(config, plan, reports, staging).write_to_directory(staging)
+        for name in sorted(os.listdir(staging), key=lambda name: (name == INFO_FILE, name)):
+            with open(f"{staging}/{name}", "rb") as source, files.atomic_write(f"{folder}/{name}", sync=True) as file:
+                shutil.copyfileobj(source, file)
+
+
+def _tfds_info(
+    config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport], staging: str
+) -> tfds.core.DatasetInfo:
+    """TFDS's description of the dataset. It does not say where it is, so that a local folder can stand for that."""
     template = tfds.core.ShardedFileTemplate(
-        data_dir=epath.Path(folder), dataset_name=config.name, filetype_suffix=config.file_format
+        data_dir=epath.Path(staging), dataset_name=config.name, filetype_suffix=config.file_format
     )
     by_split: dict[str, list[ShardReport]] = collections.defaultdict(list)
     for report in reports:
@@ -178,7 +189,7 @@ def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: li
         for split, members in by_split.items()
     ]
     identity = tfds.core.DatasetIdentity(
-        name=config.name, version=tfds.core.Version(config.version), data_dir=folder, module_name=""
+        name=config.name, version=tfds.core.Version(config.version), data_dir=staging, module_name=""
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
@@ -188,11 +199,7 @@ def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: li
     )
     info.set_file_format(config.file_format)
     info.set_splits(tfds.core.SplitDict(split_infos))
-    with _staging_folder(folder) as staging:
-        info.write_to_directory(staging)
-        for name in sorted(os.listdir(staging), key=lambda name: (name == INFO_FILE, name)):
-            with open(f"{staging}/{name}", "rb") as source, files.atomic_write(f"{folder}/{name}", sync=True) as file:
-                shutil.copyfileobj(source, file)
+    return info
 
 
 @contextlib.contextmanager

@@ -72,12 +72,18 @@ def make_dirs(path: str) -> None:
 def remove(paths: list[str]) -> None:
     """Removes files; those that are gone already are no error."""
     for start in range(0, len(paths), _DELETE_BATCH):
-        batch = paths[start : start + _DELETE_BATCH]
-        try:
-            _call("delete", batch)
-        except OSError:
-            if any(_call("exists", path) for path in batch):
-                raise
+        retries.call(_remove_once, paths[start : start + _DELETE_BATCH])
+
+
+def _remove_once(paths: list[str]) -> None:
+    systems = _file_systems()
+    try:
+        systems.delete(paths)
+    except Exception:  # each client has an error of its own for files that are gone, as after an answer that got lost
+        left = [path for path in paths if systems.exists(path)]
+        if len(left) == len(paths):
+            raise
+        systems.delete(left)
 
 
 def remove_tree(folder: str) -> None:
