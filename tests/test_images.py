@@ -1,12 +1,11 @@
 import io
 import itertools
-import random
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from tfr import images
 from tfr.errors import UsageError
@@ -219,12 +218,29 @@ def jpeg_of_size(width, height):
     return b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes(9) + b"\xff\xda"
 
 
+def repeat_last_scan(data, times):
+    start = data.rindex(b"\xff\xda")
+    return data[:-2] + data[start:-2] * times + data[-2:]
+
+
+def webp(kind, payload):
+    chunk = kind + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def tiled_tiff(side):
+    """A grey TIFF of 16 x 16 pixels in one tile of side x side."""
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: side * side}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4 + 100)
+
+
 # name: (format and its options or None, what is done to the file, the reasons that are right)
 REJECTED = {
     "no content": (None, lambda _: b"", {"empty"}),
     "text": (None, lambda _: b"id,label\n1,cat\n" * 20, {"not_an_image"}),
     "web page": (None, lambda _: b"<!DOCTYPE html><html><body>404</body></html>", {"not_an_image"}),
-    "PostScript, which would start another program": (None, lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n", {"not_an_image"}),
+    "PostScript, which would start another program": (None, lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n", {"unsupported"}),
     "zeros": (None, lambda _: bytes(1000), {"not_an_image"}),
     "start of a JPEG": (None, lambda _: b"\xff\xd8\xff", {"not_an_image"}),
     "start of a PNG": (None, lambda _: b"\x89PNG\r\n\x1a\n", {"not_an_image", "truncated"}),
@@ -246,6 +262,36 @@ REJECTED = {
     "BMP cut at 60 %": ({"format": "BMP"}, cut(0.6), {"truncated"}),
     "TIFF cut at 60 %": ({"format": "TIFF"}, cut(0.6), {"truncated", "not_an_image", "decode_error"}),
     "GIF cut at 60 %": ({"format": "GIF"}, cut(0.6), {"truncated"}),
+    "CMYK JPEG with broken entropy data": ({"mode": "CMYK"}, fill_middle(b"\xff\x00" * 20), {"decode_error"}),
+    "JPEG with mixed bytes before its end": ({}, lambda data: data[:-2] + b"ab" * 25 + data[-2:], {"decode_error"}),
+    "lossless JPEG": ({}, lambda data: data.replace(b"\xff\xc0", b"\xff\xc3"), {"unsupported"}),
+    "12-bit JPEG": ({}, lambda data: data.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), {"unsupported"}),
+    "progressive JPEG of a thousand scans": (
+        {"progressive": True, "size": (700, 600)},
+        lambda data: repeat_last_scan(data, 1000),
+        {"unsupported"},
+    ),
+    "PDF": (None, lambda _: b"%PDF-1.7\n", {"unsupported"}),
+    "JPEG 2000": (None, lambda _: b"\0\0\0\x0cjP  \r\n\x87\n", {"unsupported"}),
+    "JPEG XL": (None, lambda _: b"\0\0\0\x0cJXL \r\n\x87\n", {"unsupported"}),
+    "TIFF of floats": (None, lambda _: encode(Image.new("F", (9, 9), 0.5), "TIFF"), {"unsupported"}),
+    "TIFF of 32-bit integers": (None, lambda _: encode(Image.new("I", (9, 9), 70000), "TIFF"), {"unsupported"}),
+    "TIFF with a tile of 900 megapixels": (None, lambda _: tiled_tiff(30000), {"too_large"}),
+    "GIF that claims 4 gigapixels": (
+        {"format": "GIF"},
+        lambda data: data[:6] + b"\xff\xff\xff\xff" + data[10:],
+        {"too_large"},
+    ),
+    "lossless WebP that claims 268 megapixels": (
+        None,
+        lambda _: webp(b"VP8L", b"\x2f" + (16383 | 16383 << 14).to_bytes(4, "little")),
+        {"too_large", "not_an_image"},
+    ),
+    "extended WebP that claims 268 megapixels": (
+        None,
+        lambda _: webp(b"VP8X", bytes(4) + b"\xfe\x3f\0\xfe\x3f\0"),
+        {"too_large", "decode_error"},
+    ),
     "JPEG without rows": (None, lambda _: jpeg_of_size(100, 0), {"too_small"}),
     "JPEG that claims 4 gigapixels": (None, lambda _: jpeg_of_size(65500, 65500), {"too_large"}),
     "PNG that claims 9 gigapixels": (
@@ -260,7 +306,11 @@ REJECTED = {
 @pytest.mark.parametrize("kind", REJECTED)
 def test_broken_files_are_rejected_with_their_reason(make_photo, kind):
     options, damage, reasons = REJECTED[kind]
-    data = damage(encode(make_photo(6, (96, 64)), **options) if options is not None else b"")
+    data = b""
+    if options is not None:
+        photo = make_photo(6, options.get("size", (96, 64))).convert(options.get("mode", "RGB"))
+        data = encode(photo, **{name: value for name, value in options.items() if name not in ("size", "mode")})
+    data = damage(data)
     with pytest.raises(ImageRejectedError) as caught:
         prepare_image(data, ImageOptions())
     assert caught.value.reason in reasons, caught.value
@@ -379,49 +429,3 @@ def test_fingerprint_survives_encoding_anew_and_tells_images_apart(make_photo):
         assert max(bits_apart(versions[0], version) for version in versions) <= 6
         prints.append(versions[0])
     assert min(bits_apart(one, other) for one, other in itertools.combinations(prints, 2)) > 12
-
-
-# Untrusted bytes
-
-
-def mutate(data, rng):
-    """One of: bytes overwritten, bytes cut out, a piece doubled, the end cut off, a field set to an extreme."""
-    data = bytearray(data)
-    place, length = rng.randrange(len(data)), rng.choice((1, 1, 2, 4, 16))
-    match rng.randrange(5):
-        case 0:
-            data[place : place + length] = rng.randbytes(length)
-        case 1:
-            del data[place : place + length]
-        case 2:
-            data[place:place] = data[place : place + 4 * length]
-        case 3:
-            del data[place:]
-        case 4:
-            data[place : place + length] = rng.choice((b"\x00", b"\xff", b"\x7f", b"\x80")) * length
-    return bytes(data)
-
-
-def test_mutated_files_are_rejected_or_decode(make_photo):
-    photo = make_photo(10, (40, 28))
-    originals = [
-        encode(photo), encode(photo, progressive=True), encode(photo, exif=exif(6)), encode(photo.convert("CMYK")),
-        encode(photo, "PNG"), encode(quantized(photo), "PNG", transparency=0), png(np.asarray(photo), interlaced=True),
-        encode(photo, "WEBP"), encode(photo, "BMP"), encode(photo, "TIFF", compression="tiff_lzw"),
-        two_frames(photo, "GIF"), encode(photo, "PPM"),
-    ]  # fmt: skip
-    if features.check("avif"):
-        originals.append(encode(photo, "AVIF"))
-    rng = random.Random(0)
-    rejected = 0
-    for number, original in itertools.product(range(50), originals):
-        data = mutate(original, rng)
-        try:
-            prepared = prepare_image(data, ImageOptions(max_pixels=10**6, image_size=100 if number % 2 else None))
-        except ImageRejectedError:
-            rejected += 1
-        else:
-            with Image.open(io.BytesIO(prepared.data)) as image:
-                image.load()
-                assert image.size == (prepared.width, prepared.height)
-    assert 100 < rejected < 50 * len(originals)

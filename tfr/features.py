@@ -22,12 +22,14 @@ class RecordSchema:
       multi_label: whether a record has `labels` (any number) or `label` (exactly one).
       has_unknown: whether records carry `labels_unknown`, the labels of which nothing is known.
       columns: further text features.
+      keep_png: whether images are JPEGs or PNGs, rather than JPEGs alone.
     """
 
     names: tuple[str, ...]
     multi_label: bool = True
     has_unknown: bool = False
     columns: tuple[str, ...] = ()
+    keep_png: bool = False
 
     def __post_init__(self):
         names = self.columns
@@ -42,7 +44,8 @@ class RecordSchema:
     def features(self) -> tfds.features.FeaturesDict:
         """The schema as TFDS features: what is written to features.json and what readers decode by."""
         label = self._class_label()
-        image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+        # Readers decode by content either way; without a format TFDS promises none.
+        image = tfds.features.Image(shape=(None, None, 3), encoding_format=None if self.keep_png else "jpeg")
         features: dict[str, object] = {"id": tfds.features.Text(), "image": image}
         features |= {"labels": tfds.features.Sequence(label)} if self.multi_label else {"label": label}
         if self.has_unknown:
@@ -76,7 +79,7 @@ class RecordSchema:
 
         Args:
           id: the example's id.
-          image: JPEG bytes.
+          image: JPEG bytes; or PNG bytes, where `keep_png` allows them.
           labels: ids of the labels present; exactly one for single-label.
           unknown: ids of the labels not known; ignored unless the schema has them.
           fingerprint: signed 64-bit integer.

@@ -3,63 +3,28 @@
 import dataclasses
 import functools
 import io
+import re
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tfr import jpeg_header
-from tfr.errors import UsageError
+from tfr import image_decoding, jpeg_header, png_chunks
+from tfr.image_options import REASONS, ImageOptions, ImageRejectedError
+from tfr.jpeg_header import JpegHeader
 
-# Why an image can be refused: the fixed list that counts and messages use.
-REASONS = (
-    "missing", "unreadable", "empty", "not_an_image", "unsupported", "truncated", "too_large", "too_small",
-    "decode_error",
-)  # fmt: skip
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "AVIF", "HEIF", "PPM")
-Image.init()  # registers all of Pillow's formats, so that naming one that is not there is no error
-_OPENABLE = tuple(name for name in _FORMATS if name in Image.OPEN)
+__all__ = ["REASONS", "ImageOptions", "ImageRejectedError", "PreparedImage", "fingerprint", "prepare_image"]
+
 _THUMBNAIL_SIDE = 16  # pixels; enough for a 9 x 8 fingerprint, and lets libjpeg skip most of the inverse DCT
-_MAX_SIDE = 65_500  # pixels; what libjpeg encodes and decodes
-
-
-class ImageRejectedError(Exception):
-    """An image that cannot become an example."""
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageOptions:
-    """What an image must be, and what is made of it.
-
-    Attributes:
-      image_size: length of the shorter side in pixels after the conversion; larger images are reduced to it,
-        smaller ones stay. None keeps every size.
-      max_pixels: images of more pixels than this are refused before they are decoded (decompression bombs).
-      min_side: images with a side shorter than this many pixels are refused.
-      jpeg_quality: quality, 1 to 100, of those images that have to be encoded anew.
-    """
-
-    image_size: int | None = None
-    max_pixels: int = 100_000_000
-    min_side: int = 1
-    jpeg_quality: int = 95
-
-    def __post_init__(self) -> None:
-        """Checks the values before any image is read."""
-        for name in ("image_size", "max_pixels", "min_side", "jpeg_quality"):
-            value, upper = getattr(self, name), 100 if name == "jpeg_quality" else None
-            if value is not None and not (1 <= value <= (upper or value)):
-                range_ = f"from 1 to {upper}" if upper else "at least 1"
-                raise UsageError(f"--{name} must be {range_}. Received: --{name}={value}")
+_MAX_SCANS = 100  # a progressive JPEG has about 10; each costs a walk over all of the image
+_MIN_SCAN_BYTES = 10  # header of a scan; what a small file holds of them does no harm to a small image
+_MAX_SCANNED_PIXELS = 10**9
+_MAX_MENDS = 3
+_PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """A sound image: JPEG bytes, size in pixels, 64-bit fingerprint, and whether the bytes are the file's own."""
+    """A sound image: its encoded bytes, size in pixels, 64-bit fingerprint, and whether the bytes are the file's."""
 
     data: bytes
     width: int
@@ -72,8 +37,14 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
     """Verifies one image file and normalises it if needed.
 
     A sound 8-bit RGB or grey JPEG without rotation is kept byte for byte, after a decode at 1/8 scale that reads all
-    of its entropy-coded data. Everything else that Pillow reads becomes an upright RGB JPEG: EXIF orientation
-    applied, CMYK and 16-bit converted, transparency over white, the first frame of an animation.
+    of its entropy-coded data. If libjpeg warns, the file is mended where that changes no pixel (`jpeg_header.mend`)
+    and refused otherwise: TensorFlow's decoder fills in grey, or noise, without a word. Everything else becomes an
+    upright RGB JPEG: EXIF orientation applied, CMYK and 16-bit converted, transparency over white, the first frame
+    of an animation. With `keep_png`, sound 8-bit RGB and grey PNGs are kept as well.
+
+    Sizes are held against the limits before anything is decoded. The worst of what `max_pixels` accepts by default,
+    pictures of 10,000 x 10,000 pixels, took up to 17 s (PNG with alpha) and 2.1 GiB (WebP with alpha) for one image
+    on one core; both grow with the pixels.
 
     Args:
       data: the content of the file.
@@ -85,26 +56,52 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
     if not data:
         raise ImageRejectedError("empty", "the file has no content")
     header = jpeg_header.parse(data)
-    if header is None or not header.is_common:
-        return _normalize(data, options)
-    _check_size(header.width, header.height, options)
-    thumbnail = _decode_thumbnail(data, header.width)  # also before Pillow's decoder, which ignores broken data
-    if thumbnail is None or not header.is_upright or _must_shrink(header.width, header.height, options):
-        return _normalize(data, options)
-    return PreparedImage(data, header.width, header.height, fingerprint(thumbnail), True)
+    if header is None and data.startswith(b"\xff\xd8"):  # perhaps with stray bytes between its segments
+        mended = jpeg_header.mend(data)
+        if header := jpeg_header.parse(mended):
+            return dataclasses.replace(_prepare_jpeg(mended, header, options), stored_as_is=False)
+    if header is not None:
+        return _prepare_jpeg(data, header, options)
+    if options.keep_png and (kept := _keep_png(data, options)):
+        return kept
+    return _normalize(data, options)
 
 
-def _must_shrink(width: int, height: int, options: ImageOptions) -> bool:
-    return options.image_size is not None and min(width, height) > options.image_size
+def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> PreparedImage:
+    options.check_size(header.width, header.height)
+    if not header.is_supported:
+        what = f"frame 0xff{header.frame:02x}, {header.precision} bits, {header.components} components"
+        raise ImageRejectedError("unsupported", f"a kind of JPEG that is not read: {what}")
+    sound, thumbnail = _verify(data, header)  # also before Pillow's decoder, which ignores broken data
+    if (
+        thumbnail is None
+        or not header.is_common
+        or header.orientation != 1
+        or options.must_shrink(header.width, header.height)
+        or (header.has_odd_tables and not _decodes_alike(sound))
+        or (options.icc_to_srgb and not image_decoding.is_to_be_seen_as_stored(sound, options))
+    ):
+        return _normalize(sound, options, inverted_inks=header.has_adobe)
+    return PreparedImage(sound, header.width, header.height, fingerprint(thumbnail), sound is data)
 
 
-def _check_size(width: int, height: int, options: ImageOptions) -> None:
-    if width * height > options.max_pixels:
-        raise ImageRejectedError("too_large", f"{width} x {height} pixels; at most {options.max_pixels} in all")
-    if max(width, height) > _MAX_SIDE:
-        raise ImageRejectedError("too_large", f"{width} x {height} pixels; each side at most {_MAX_SIDE}")
-    if min(width, height) < max(options.min_side, 1):
-        raise ImageRejectedError("too_small", f"{width} x {height} pixels; each side at least {options.min_side}")
+def _verify(data: bytes, header: JpegHeader) -> tuple[bytes, np.ndarray | None]:
+    """The JPEG, mended if need be so that it decodes without a warning, and its thumbnail (see `_decode_thumbnail`)."""
+    sound = data if header.ends_with_image else jpeg_header.mend(data)
+    if header.width * header.height * (len(sound) // _MIN_SCAN_BYTES) > _MAX_SCANNED_PIXELS:
+        num_scans = jpeg_header.count_scans(sound, header)
+        if num_scans > _MAX_SCANS:
+            raise ImageRejectedError("unsupported", f"{num_scans} scans; at most {_MAX_SCANS}")
+    for _ in range(_MAX_MENDS):
+        try:
+            return sound, _decode_thumbnail(sound, header.width)
+        except ImageRejectedError as err:
+            padding = _PADDING.search(err.detail)
+            mended = jpeg_header.mend(sound, int(padding[1]) if padding else 0)
+            if mended is sound:
+                raise
+            sound = mended
+    return sound, _decode_thumbnail(sound, header.width)
 
 
 def _decode_thumbnail(data: bytes, width: int) -> np.ndarray | None:
@@ -121,6 +118,15 @@ def _decode_thumbnail(data: bytes, width: int) -> np.ndarray | None:
             return None
         reason = "truncated" if "premature end" in message.lower() else "decode_error"
         raise ImageRejectedError(reason, message) from err
+
+
+def _decodes_alike(data: bytes) -> bool:
+    """Whether a JPEG's pixels are the same by the exact inverse DCT and by the fast one, TensorFlow's default.
+
+    The fast one overflows where damaged tables make coefficients that no picture has.
+    """
+    exact, fast = (simplejpeg.decode_jpeg(data, "RGB", fastdct=fast) for fast in (False, True))
+    return bool(np.abs(np.subtract(exact, fast, dtype=np.int16)).mean() < 2)
 
 
 def fingerprint(gray: np.ndarray) -> int:
@@ -146,49 +152,25 @@ def _overlaps(size: int, cells: int) -> np.ndarray:
     return np.maximum(overlap, 0).astype(np.float64)
 
 
-def _normalize(data: bytes, options: ImageOptions) -> PreparedImage:
-    rgb = _decode_rgb(data, options)
-    height, width = rgb.shape[:2]
-    encoded = simplejpeg.encode_jpeg(rgb, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="444")
-    thumbnail = _decode_thumbnail(encoded, width)  # of what is stored, so that it can be computed again from there
+def _normalize(data: bytes, options: ImageOptions, *, inverted_inks: bool = True) -> PreparedImage:
+    rgb = image_decoding.decode_rgb(data, options, inverted_inks=inverted_inks)
+    rgb.info = {}  # or a comment would go into the JPEG
+    buffer = io.BytesIO()
+    # Not simplejpeg: below quality 96 it takes the fast DCT, which overflows at hard edges between black and white.
+    rgb.save(buffer, "JPEG", quality=options.jpeg_quality, subsampling=0)
+    encoded = buffer.getvalue()
+    thumbnail = _decode_thumbnail(encoded, rgb.width)  # of what is stored, so that it can be computed again from there
     assert thumbnail is not None, "JPEG without subsampling"
-    return PreparedImage(encoded, width, height, fingerprint(thumbnail), False)
+    return PreparedImage(encoded, rgb.width, rgb.height, fingerprint(thumbnail), False)
 
 
-def _decode_rgb(data: bytes, options: ImageOptions) -> np.ndarray:
-    """Decodes with Pillow; uint8 (height, width, 3), upright, reduced to the image size."""
-    try:
-        with Image.open(io.BytesIO(data), formats=_OPENABLE) as image:
-            _check_size(image.width, image.height, options)
-            if options.image_size is not None:
-                image.draft("RGB", (2 * options.image_size, 2 * options.image_size))  # decodes JPEG at a lower scale
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
-    except ImageRejectedError:
-        raise
-    except UnidentifiedImageError as err:
-        raise ImageRejectedError("not_an_image", f"starts with {data[:8]!r}") from err
-    except Image.DecompressionBombError as err:
-        raise ImageRejectedError("too_large", str(err)) from err
-    except Exception as err:
-        # Pillow's decoders raise nearly anything on broken files: OSError, SyntaxError, struct.error, RuntimeError.
-        reason = "truncated" if "truncated" in str(err).lower() else "decode_error"
-        raise ImageRejectedError(reason, f"{type(err).__name__}: {err}") from err
-    if _must_shrink(rgb.width, rgb.height, options):
-        assert options.image_size is not None
-        scale = options.image_size / min(rgb.size)
-        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
-    return np.ascontiguousarray(rgb)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit grey scaled to 8, transparency over white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255):
-            values = values / 257  # 65535 -> 255
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+def _keep_png(data: bytes, options: ImageOptions) -> PreparedImage | None:
+    """A sound PNG as it is; None where it has to become a JPEG, or to be refused."""
+    png = png_chunks.parse(data)
+    if png is None or not png.is_plain or options.must_shrink(png.width, png.height):
+        return None
+    if not image_decoding.is_to_be_seen_as_stored(png.core, options):
+        return None
+    gray = image_decoding.decode_rgb(data, options).convert("L")
+    reduced = gray.reduce(max(1, min(gray.size) // (4 * _THUMBNAIL_SIDE)))
+    return PreparedImage(data, png.width, png.height, fingerprint(np.asarray(reduced)), True)

@@ -172,7 +172,9 @@ def _choose_labels(
     if config.has_unknown is not None:
         _check_unknown(has_unknown, config.has_unknown)
         has_unknown = config.has_unknown
-    schema = features.RecordSchema(chosen.names, not single, has_unknown and not single, config.read.keep_columns)
+    schema = features.RecordSchema(
+        chosen.names, not single, has_unknown and not single, config.read.keep_columns, config.image.keep_png
+    )
     dropped = {name: count for name, count in sorted(counts.items()) if name not in chosen.ids}
     return schema, dropped, _label_warnings(counts, chosen)
 

@@ -88,6 +88,8 @@ _IMAGE_SIZE = _images.integer("image_size", None, "Reduce images to this shorter
 _MAX_PIXELS = _images.integer("max_pixels", 100_000_000, "Refuse images of more pixels than this.", lower=1)
 _MIN_SIDE = _images.integer("min_side", 1, "Refuse images with a shorter side than this many pixels.", lower=1)
 _JPEG_QUALITY = _images.integer("jpeg_quality", 95, "Quality of images that have to be encoded anew.", lower=1)
+_KEEP_PNG = _images.bool("keep_png", False, "Store sound 8-bit RGB and grey PNGs as they are, instead of as JPEGs.")
+_ICC_TO_SRGB = _images.bool("icc_to_srgb", False, "Convert colours by the embedded profile to sRGB, if it is another.")
 
 _output = FLAGS.group("Output")
 _DATA_DIR = _output.string("data_dir", None, "Root of dataset directories.", required=True)
@@ -139,6 +141,8 @@ def main(args: list[str]) -> None:
             max_pixels=_MAX_PIXELS.value,
             min_side=_MIN_SIDE.value,
             jpeg_quality=_JPEG_QUALITY.value,
+            keep_png=_KEEP_PNG.value,
+            icc_to_srgb=_ICC_TO_SRGB.value,
         ),
         label_mode=_LABEL_MODE.value,
         label_map=_LABEL_MAP.value,
