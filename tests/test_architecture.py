@@ -98,7 +98,8 @@ def test_tfr_does_not_import_tensorflow():
 _CONVERT = """
 import sys
 import pandas as pd
-from tfr import annotations, config, contact_sheet, conversion, dataset_dir, planning
+from tfr import annotation_export, annotations, config, contact_sheet, conversion, dataset_dir, planning
+from tfr import statistics_report, verification
 from tfr.annotations import ReadOptions
 images, data_dir = sys.argv[1:]
 result = conversion.convert(
@@ -107,11 +108,15 @@ result = conversion.convert(
 builder = dataset_dir.open_builder(result.dataset_dir)
 dataset_dir.describe(builder)
 assert contact_sheet.draw_split(builder, "train", 4, data_dir + "/sheet.png") == 4
+assert not verification.verify(result.dataset_dir, num_workers=1).num_problems
+statistics_report.make(result.dataset_dir, num_workers=1, samples_per_label=1).write_html(data_dir + "/page.html")
+export = annotation_export.ExportConfig(dataset=result.dataset_dir, output=data_dir + "/export")
+assert annotation_export.export(export).num_images
 print([name for name in ("tensorflow", "keras") if name in sys.modules])
 """
 
 
-def test_converting_and_inspecting_do_not_import_tensorflow(run_python, write_photos, tmp_path):
+def test_converting_and_looking_at_the_result_do_not_import_tensorflow(run_python, write_photos, tmp_path):
     folder = write_photos(
         [f"{split}/{label}/{i}.jpg" for split in ("train", "test") for label in "ab" for i in range(3)]
     )

@@ -26,6 +26,10 @@ COMMANDS = {
     "inspect": ("tfr.commands.inspect", "Show a dataset directory: splits, labels, shards, sample images"),
     "stats": ("tfr.commands.stats", "Count labels, sizes and splits of a dataset; call out what is odd"),
     "verify": ("tfr.commands.verify", "Check every record of a dataset directory, bytes to images"),
+    "export-annotations": (
+        "tfr.commands.export_annotations",
+        "A dataset directory back to CSV or JSONL and image files",
+    ),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
     "compare": (

@@ -205,9 +205,11 @@ class RowParser:
         return [name for entry in options.label_columns for name in self._expand(entry)]
 
     def _expand(self, entry: str) -> list[str]:
-        first, colon, last = entry.partition(":")
-        if entry in self._index or not colon:
+        halves = [(entry[:i], entry[i + 1 :]) for i, character in enumerate(entry) if character == ":"]
+        if entry in self._index or not halves:
             return [self.names[self._find(entry, "--label_columns")]]
+        # Names can have colons in them.
+        first, last = next((pair for pair in halves if set(pair) <= self._index.keys()), halves[0])
         start, end = self._find(first, "--label_columns"), self._find(last, "--label_columns")
         if start > end:
             raise AnnotationError(f"{self._file}: --label_columns={entry}: {first!r} stands after {last!r}.")
