@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
+from absl import logging
 from etils import epath
 from tensorflow_datasets.core import dataset_builder  # FileReaderBuilder has no public name
 
@@ -50,7 +51,14 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
 
     README.md, CITATIONS.bib, TAGS.txt, checksums.tsv and dummy_data/ are found beside the file of the subclass,
     whatever the name that it is imported by.
+
+    Attributes:
+      HOMEPAGE: the dataset's page in the web.
+      LICENSE: under which its images are.
     """
+
+    HOMEPAGE: str | None = None
+    LICENSE: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Tells TFDS where the class is: it would look below the first package of the import name."""
@@ -75,10 +83,9 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
             features=schema.features,
             supervised_keys=schema.supervised_keys,
             homepage=self.HOMEPAGE,
+            license=self.LICENSE,
             metadata=tfds.core.MetadataDict(),
         )
-
-    HOMEPAGE: str | None = None
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
@@ -115,6 +122,20 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
         if isinstance(config := self.builder_config, TaggedImagesConfig):
             options |= {"split_ratios": config.splits, "image_size": config.image_size}
         return api.make_config(**{**options, **self._conversion(dl_manager)})
+
+    def _post_download_and_prepare_hook(self) -> None:
+        """Says what was lost, now that the dataset is in its place."""
+        metadata = self.info.metadata
+        if metadata.get("num_lost"):
+            lost = {k: v for k, v in metadata["rejects_by_reason"].items() if k not in ("duplicate_id", "over_limit")}
+            logging.warning(
+                "%s: %d of %d rows became no example (%s); they are listed in %s.",
+                self.info.full_name,
+                metadata["num_lost"],
+                metadata["rows_read"],
+                ", ".join(f"{reason} {count}" for reason, count in sorted(lost.items())),
+                self.data_path / "rejected.jsonl",
+            )
 
     def _take_label_names(self, features: tfds.features.FeaturesDict) -> None:
         """Fills in label names that only the data could tell."""

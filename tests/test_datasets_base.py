@@ -65,6 +65,32 @@ def test_importing_tfr_does_not_import_the_builders(run_python):
     assert finished.stdout == "False\n", finished.stderr
 
 
+def test_tfds_build(run_python, tmp_path):
+    pytest.importorskip("mlcroissant", reason="TFDS's command line needs it")
+    finished = run_python(
+        "-c", "from tensorflow_datasets.scripts.cli.main import launch_cli; launch_cli()",
+        "build", "movie_posters/frequent", "--imports=tfr.datasets", f"--manual_dir={DUMMY_DATA}",
+        f"--data_dir={tmp_path}", "--num_shards=2",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    builder = tfds.builder_from_directory(tmp_path / "movie_posters/frequent/1.0.0")
+    assert (builder.info.splits["train"].num_examples, builder.info.splits["train"].num_shards) == (6, 2)
+
+
+def test_load_in_one_call(tmp_path):
+    images, info = tfds.load(
+        "movie_posters/all",
+        split="train[:50%]",
+        data_dir=tmp_path,
+        as_supervised=True,
+        with_info=True,
+        download_and_prepare_kwargs={"download_config": tfds.download.DownloadConfig(manual_dir=DUMMY_DATA)},
+    )
+    assert len(images) == 4
+    assert images.element_spec[0].shape.rank == 3
+    assert info.name == "movie_posters"
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -127,6 +153,13 @@ def test_nothing_is_left_of_a_build_that_fails(build, tmp_path):
     with pytest.raises(ConversionError, match="not_an_image"):
         build(manual_dir=source)
     assert not list((tmp_path / "a" / "movie_posters" / "all").iterdir())
+
+
+def test_lost_rows_are_warned_of(build, caplog):
+    builder = build()
+    (message,) = [record.getMessage() for record in caplog.records if "became no example" in record.getMessage()]
+    assert "2 of 13 rows became no example (no_image 1, truncated 1)" in message
+    assert message.endswith(f"{builder.data_path}/rejected.jsonl.")
 
 
 def test_without_a_manual_directory_it_says_what_is_needed(build, tmp_path):

@@ -21,7 +21,8 @@ def convert(annotations: Union[str, "pd.DataFrame"], **options: Any) -> "Convers
         tfr.convert("train.csv", images="Images", data_dir="data", name="posters", label_columns=("Genre",))
 
     Args:
-      annotations: an annotation file or folder, or a pandas DataFrame (then `images` is needed).
+      annotations: an annotation file or folder; a pandas DataFrame, or a function that yields tfr.Annotations each time
+        it is called (then `images` is needed).
       **options: fields of ConvertConfig (`data_dir` and `name` are needed), ReadOptions and ImageOptions by their
         names, such as `label_columns` or `image_size`; `split_ratios` may be text: 'train=0.9,test=0.1'.
 

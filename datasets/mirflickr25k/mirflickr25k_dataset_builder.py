@@ -52,6 +52,7 @@ class Builder(base.TaggedImagesBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
     HOMEPAGE = "https://press.liacs.nl/mirflickr/"
+    LICENSE = "Creative Commons; each image its own, see the features `license` and `photographer`"
     ARCHIVES = archives.MIRFLICKR25K
     BUILDER_CONFIGS = [
         MirflickrConfig(
