@@ -24,7 +24,7 @@ TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
 
 # importlib_resources, dill and mlcroissant are used but not declared by tensorflow-datasets 4.9.10:
 # by any builder, by its test case and by its command line.
-TEST = ["pytest>=8.0", "dill>=0.4", "apache-beam[dask]>=2.77", "pillow-heif>=1.1"]
+TEST = ["pytest>=8.0", "dill>=0.4", "mlcroissant>=1.0.22", "apache-beam[dask]>=2.77", "pillow-heif>=1.1"]
 
 setup(
     name="tfr",
