@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ON_DUPLICATE = ("merge", "first", "error")
 LABEL_MODES = ("auto", "multi", "single")
+PLANNERS = ("local", "beam")
 FILE_FORMATS = ("tfrecord", "array_record")  # TFDS's names
 # Fields that change how a conversion runs, but not a byte of what it writes.
 _NOT_CONTENT = (
@@ -29,6 +30,7 @@ _NOT_CONTENT = (
     "threads_per_worker",
     "max_rejects",
     "overwrite",
+    "planner",
 )
 
 
@@ -71,6 +73,8 @@ class ConvertConfig:
       runner: 'in_process', 'dask', 'portable', or any Beam runner by its name.
       num_workers: processes; None: as many as the number of images is worth.
       beam_args: further Beam options, e.g. ('--project=p', '--region=r').
+      planner: who reads and sorts the annotations: 'local', the launching process; or 'beam', jobs on the runner, for
+        tables too large for that. The result is the same.
       threads_per_worker: threads that read and verify images ahead of the writer; 0: none.
       description: text for the dataset's metadata.
     """
@@ -102,6 +106,7 @@ class ConvertConfig:
     file_format: str = "tfrecord"
     max_rejects: int | None = None
     overwrite: bool = False
+    planner: str = "local"
     runner: str = "in_process"
     num_workers: int | None = None
     beam_args: tuple[str, ...] = ()
@@ -117,6 +122,9 @@ class ConvertConfig:
         _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
         _one_of("--label_mode", self.label_mode, LABEL_MODES)
         _one_of("--file_format", self.file_format, FILE_FORMATS)
+        _one_of("--planner", self.planner, PLANNERS)
+        if self.planner == "beam":
+            self._check_for_beam()
         for flag in ("num_shards", "max_examples_per_split", "num_workers"):
             value = getattr(self, flag)
             if value is not None and value < 1:
@@ -125,6 +133,26 @@ class ConvertConfig:
             raise UsageError("--labels_file and `labels` both fix the labels: give one of them.")
         if not self.list_images and self.num_shards is None:
             raise UsageError("--nolist_images leaves the sizes of the images unknown: give --num_shards as well.")
+
+    def _check_for_beam(self) -> None:
+        """Raises where something is asked for that needs all rows in one place."""
+        whys = {
+            "--stratify looks at all rows, one after the other": self.stratify,
+            "--max_examples_per_split wants the rows of a split in order": self.max_examples_per_split is not None,
+            "--group_column with splits that the source names wants all rows of a group at once": (
+                self.read.group_column is not None
+                and not self.read.ignore_splits
+                and (self.read.split_column is not None or self.read.split_from_folder)
+            ),
+            "annotations that are no file are in one place already": self.annotations_path is None,
+        }
+        if reasons := [why for why, is_so in whys.items() if is_so]:
+            raise UsageError(f"--planner=beam: {'; '.join(reasons)}. Leave that out, or plan with --planner=local.")
+
+    @property
+    def salt(self) -> str:
+        """What goes into the hashes of ids that order the rows and choose their splits."""
+        return f"tfr:{self.split_seed}"
 
     @property
     def annotations_path(self) -> str | None:

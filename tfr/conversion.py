@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 
-from tfr import dataset_dir, earlier_runs, files, planning, row_store, runners, shard_writer, write_job
+from tfr import beam_planning, dataset_dir, earlier_runs, files, planning, row_store, runners, shard_writer, write_job
 from tfr.annotations import Source
 from tfr.config import ConvertConfig
 from tfr.errors import ConversionError
@@ -84,7 +84,10 @@ def _convert(
             return done
         earlier_runs.refuse_other_unfinished(config)
         plan_dir = earlier_runs.plan_dir(config)
-        plan = planning.make_plan(config, plan_dir, images)
+        if config.planner == "beam":
+            plan = beam_planning.make_plan(config, plan_dir, runner, images)
+        else:
+            plan = planning.make_plan(config, plan_dir, images)
         _check_rejects(config, collections.Counter(reject.reason for reject in plan.rejects), plan.rejects)
         settings = WriteSettings(
             dataset_dir=config.dataset_dir,

@@ -1,14 +1,79 @@
-"""Rows and the files of the image folder, joined in SQLite: by path, by stem, and by names that are alike."""
+"""Rows and the files of the image folder joined by path, by stem, and by names that are alike (SQLite, or a group)."""
 
+import collections
 import itertools
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from tfr import files
 
 _BATCH = 20_000
+
+
+class JoinedGroup(NamedTuple):
+    """What `join_group` found for each image name: its file and whether that is one under a similar name.
+
+    `stems` maps a stem to the files that have it, `without_row` has the image files that no name asks for.
+    """
+
+    paths: list[str | None]
+    similar: list[bool]
+    stems: dict[str, list[str]]
+    without_row: list[str]
+
+
+def group_key(path: str) -> str:
+    """A key that a name shares with every file that it may mean: folded, without extensions of images."""
+    key = _fold(path)
+    while files.is_image_name(key):
+        key = os.path.splitext(key)[0]
+    return key
+
+
+def join_group(names: Sequence[str], images: Mapping[str, int]) -> JoinedGroup:
+    """Joins the image names of all rows of one group with all files of that group, as `ImageJoin` joins all of them.
+
+    Args:
+      names: what the rows call their images.
+      images: path to size of the files.
+    """
+    stems: dict[str, list[str]] = collections.defaultdict(list)
+    for path in sorted(images):
+        if (stem := _image_stem(path)) is not None:
+            stems[stem].append(path)
+    paths = [_exact(name, images, stems) for name in names]
+    left, taken = [i for i, path in enumerate(paths) if path is None], set(paths)
+    similar = [False] * len(names)
+    folded: dict[str, set[str]] = collections.defaultdict(set)
+    for path in images.keys() - taken if left else ():
+        for alias in (path, _image_stem(path)):
+            if alias is not None:
+                folded[_fold(alias)].add(path)
+    num_folded = collections.Counter(_fold(names[i]) for i in left)
+    for i in left:
+        found = folded.get(_fold(names[i]), set())
+        if len(found) == 1 and num_folded[_fold(names[i])] == 1:
+            (paths[i],), similar[i] = found, True
+    without_row = [path for path in sorted(images.keys() - set(paths)) if files.is_image_name(path)]
+    return JoinedGroup(paths, similar, stems, without_row)
+
+
+def _exact(name: str, images: Mapping[str, int], stems: Mapping[str, list[str]]) -> str | None:
+    if name in images or name.startswith(files.RECORD_SCHEME):
+        return name
+    return stems[name][0] if len(stems.get(name, ())) == 1 else None
+
+
+def size_of(path: str, images: Mapping[str, int]) -> int:
+    """The bytes of an image file of a group, or of an image inside a file of records."""
+    return images[path] if path in images else _record_size(path)
+
+
+def _record_size(uri: str) -> int:
+    return int(uri.rpartition("+")[2])
 
 
 class ImageJoin:
@@ -20,7 +85,7 @@ class ImageJoin:
         db.execute("CREATE TABLE images (path TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID")
         db.create_function("fold", 1, _fold, deterministic=True)
         db.create_function("stem", 1, _image_stem, deterministic=True)
-        db.create_function("record_size", 1, lambda uri: int(uri.rpartition("+")[2]), deterministic=True)
+        db.create_function("record_size", 1, _record_size, deterministic=True)
 
     def add(self, listed: Iterable[files.ListedFile]) -> int:
         """Stores the listing of the image folder; returns how many image files it has."""

@@ -1,16 +1,18 @@
 """The plan of a conversion: rows to vocabulary, splits, and one manifest per shard."""
 
-import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tfr import annotations as annotations_lib
-from tfr import features, files, manifests, progress, row_store, vocabulary
+from tfr import features, files, label_choice, manifests, progress, row_store, vocabulary
 from tfr.config import ConvertConfig
 from tfr.errors import AnnotationError, ConversionError, UsageError
 from tfr.manifests import ShardPlan as ShardPlan  # what planning gives is named by it
+
+DUPLICATE_DETAILS = {"merge": "merged into", "first": "left out in favour of"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,7 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
       AnnotationError: the annotations cannot be used; the message says where and why.
       ConversionError: nothing is left to convert.
     """
-    label_map = vocabulary.read_label_map(config.label_map) if config.label_map else vocabulary.LabelMap()
-    with row_store.RowStore(f"tfr:{config.split_seed}", label_map) as store:
+    with row_store.RowStore(config.salt, read_label_map(config)) as store:
         rows_read = store.add_annotations(progress.count(_read(config), "reading annotations", "rows"))
         duplicate_ids = _resolve_duplicates(store, config.on_duplicate)
         listed, without_row, similar = _find_images(store, config, listing)
@@ -75,8 +76,23 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
 
 
 def _read(config: ConvertConfig) -> Iterator[annotations_lib.Event]:
-    options = dataclasses.replace(config.read, images=config.image_dir)
-    return annotations_lib.read(config.annotations, config.format, options)
+    return annotations_lib.read(config.annotations, config.format, read_options(config))
+
+
+def read_options(config: ConvertConfig) -> annotations_lib.ReadOptions:
+    """How the annotations of a conversion are read."""
+    return dataclasses.replace(config.read, images=config.image_dir)
+
+
+def read_label_map(config: ConvertConfig) -> vocabulary.LabelMap:
+    """How a conversion renames labels."""
+    return vocabulary.read_label_map(config.label_map) if config.label_map else vocabulary.LabelMap()
+
+
+def check_image_dir(config: ConvertConfig) -> None:
+    """Raises AnnotationError where the folder to list is not there."""
+    if config.list_images and not files.is_dir(config.image_dir):
+        raise AnnotationError(f"No image folder at {config.image_dir}. Give the right one with --images.")
 
 
 def _resolve_duplicates(store: row_store.RowStore, on_duplicate: str) -> int:
@@ -86,24 +102,29 @@ def _resolve_duplicates(store: row_store.RowStore, on_duplicate: str) -> int:
         first, *others = group
         if on_duplicate == "error":
             equal = all(set(other.labels) == set(first.labels) for other in others)
-            raise AnnotationError(
-                f"{others[0].source}: the id stands on row {first.source.row} already, with "
-                f"{'the same' if equal else 'other'} labels ({num_ids} such ids in all). Mend the file, or say "
-                "--on_duplicate=merge (union of the labels) or --on_duplicate=first."
-            )
+            raise AnnotationError(duplicate_message(others[0].source, first.source.row, equal, num_ids))
         if on_duplicate == "merge":
-            store.replace_labels(first.seq, *_merged(group))
-        verb = "merged into" if on_duplicate == "merge" else "left out in favour of"
-        store.reject_rows([(other.seq, "duplicate_id", f"{verb} row {first.source.row}") for other in others])
+            store.replace_labels(first.seq, *merge_labels(group))
+        detail = f"{DUPLICATE_DETAILS[on_duplicate]} row {first.source.row}"
+        store.reject_rows([(other.seq, "duplicate_id", detail) for other in others])
     return num_ids
 
 
-def _merged(group: list[row_store.LabelsOfRow]) -> tuple[list[str], list[str], list[str] | None]:
+def duplicate_message(source: annotations_lib.Source, first_row: int, have_same_labels: bool, num_ids: int) -> str:
+    """The error for an id that stands on two rows, where that is one."""
+    same = "the same" if have_same_labels else "other"
+    return (
+        f"{source}: the id stands on row {first_row} already, with {same} labels ({num_ids} such ids in all). Mend the "
+        "file, or say --on_duplicate=merge (union of the labels) or --on_duplicate=first."
+    )
+
+
+def merge_labels(rows: Sequence[Any]) -> tuple[list[str], list[str], list[str] | None]:
     """Labels, unknown and absent ones of several rows: present wins over unknown, and unknown over absent."""
-    labels = dict.fromkeys(label for row in group for label in row.labels)
-    unknown = dict.fromkeys(name for row in group for name in row.unknown if name not in labels)
-    absent = [row.absent for row in group if row.absent is not None]
-    if len(absent) < len(group):  # one row knows of every label
+    labels = dict.fromkeys(label for row in rows for label in row.labels)
+    unknown = dict.fromkeys(name for row in rows for name in row.unknown if name not in labels)
+    absent = [row.absent for row in rows if row.absent is not None]
+    if len(absent) < len(rows):  # one row knows of every label
         return list(labels), list(unknown), None
     all_absent = dict.fromkeys(name for names in absent for name in names if name not in labels and name not in unknown)
     return list(labels), list(unknown), list(all_absent)
@@ -116,24 +137,33 @@ def _find_images(
     if not config.list_images:
         store.images.use_names()
         return None, [], []
-    if not files.is_dir(config.image_dir):
-        raise AnnotationError(f"No image folder at {config.image_dir}. Give the right one with --images.")
+    check_image_dir(config)
     listed = store.images.add(files.Listing(config.image_dir) if listing is None else listing)
     store.images.join()
     similar = store.images.join_similar()
     missing = list(store.images.rows_without())
-    store.reject_rows((seq, *_why_no_image(image, stems)) for seq, image, stems in missing)
+    store.reject_rows((seq, *why_no_image(image, stems)) for seq, image, stems in missing)
     without_row = list(store.images.without_row())
     if missing and not store.split_sizes():
-        raise ConversionError(
-            f"None of the rows has an image: row 1 wants {missing[0][1]!r}, and {config.image_dir} holds {listed} "
-            f"images such as {without_row[:3]}. Check --images, --id_column, --image_column and --image_template."
-        )
-    alike = [f"images are found under names that differ by case, accents or slashes: {similar}, ..."] if similar else []
-    return listed, without_row, alike
+        raise ConversionError(no_image_message(missing[0][1], config.image_dir, listed, without_row))
+    return listed, without_row, [similar_message(similar)] if similar else []
 
 
-def _why_no_image(image: str, stems: list[str]) -> tuple[str, str]:
+def no_image_message(image: str, image_dir: str, listed: int, without_row: list[str]) -> str:
+    """The error for rows none of which has an image."""
+    return (
+        f"None of the rows has an image: row 1 wants {image!r}, and {image_dir} holds {listed} images such as "
+        f"{without_row[:3]}. Check --images, --id_column, --image_column and --image_template."
+    )
+
+
+def similar_message(similar: list[tuple[str, str]]) -> str:
+    """What is to be said of images that were found under other names; see `ImageJoin.join_similar`."""
+    return f"images are found under names that differ by case, accents or slashes: {similar}, ..."
+
+
+def why_no_image(image: str, stems: list[str]) -> tuple[str, str]:
+    """Reason and detail for a row whose image was not found; `stems` are the files that have it as their stem."""
     if stems:
         return "ambiguous_image", f"{image!r} can be any of {stems}; say which with --image_template"
     return "no_image", f"no file {image!r} in the image folder"
@@ -143,77 +173,18 @@ def _choose_labels(
     store: row_store.RowStore, config: ConvertConfig
 ) -> tuple[features.RecordSchema, dict[str, int], list[str]]:
     """Vocabulary, label mode and schema; rows that do not fit them are rejected."""
-    counts: collections.Counter[str] = collections.Counter(dict.fromkeys(store.declared_labels, 0))
-    has_unknown = is_partial = False  # whether any label is not known; and whether that is so beside known ones
-    per_row: collections.Counter[int] = collections.Counter()
-    for num_rows, labels, unknown, absent in store.label_sets():
-        counts.update(dict.fromkeys(labels, num_rows))
-        counts.update(dict.fromkeys(absent or (), 0))
-        has_unknown = has_unknown or bool(unknown) or absent is not None
-        is_partial = is_partial or bool(unknown or absent or (labels and absent is not None))
-        if labels or absent is None:  # a row that says nothing does not tell how many labels rows have
-            per_row[len(labels)] += num_rows
-    if not per_row:
-        raise ConversionError(f"The annotations have no usable rows.{_first_reject(store)}")
-    try:
-        chosen = vocabulary.build_vocabulary(
-            counts,
-            labels_file=config.labels_file,
-            labels=config.labels,
-            min_count=config.min_label_count,
-            exclude=config.exclude_labels,
-        )
-    except AnnotationError as err:
-        raise AnnotationError(f"{err}{_first_reject(store)}") from err
-    looks_single = set(per_row) == {1} and len(counts) > 1 and not is_partial
-    single = config.label_mode == "single" or (config.label_mode == "auto" and looks_single)
-    if single:
-        store.reject_rows(list(_unfit_for_single(store, chosen)))
-    if config.has_unknown is not None:
-        _check_unknown(has_unknown, config.has_unknown)
-        has_unknown = config.has_unknown
-    schema = features.RecordSchema(
-        chosen.names, not single, has_unknown and not single, config.read.keep_columns, config.image.keep_png
-    )
-    dropped = {name: count for name, count in sorted(counts.items()) if name not in chosen.ids}
-    return schema, dropped, _label_warnings(counts, chosen)
-
-
-def _check_unknown(found: bool, declared: bool) -> None:
-    if found and not declared:
-        raise AnnotationError(
-            "Labels of some rows are unknown, but the dataset is declared to have no `labels_unknown`. Say "
-            "has_unknown=True, or read empty cells as no label with empty_labels='none'."
-        )
+    found = label_choice.LabelsFound(store.declared_labels)
+    for label_set in store.label_sets():
+        found.add(*label_set)
+    schema, dropped, warnings = label_choice.choose_labels(found, config, functools.partial(_first_reject, store))
+    if not schema.multi_label:
+        unfit = store.rows_of_other_size(vocabulary.Vocabulary(schema.names), 1)
+        store.reject_rows([(seq, *label_choice.why_unfit(labels, num_chosen)) for seq, labels, num_chosen in unfit])
+    return schema, dropped, warnings
 
 
 def _first_reject(store: row_store.RowStore) -> str:
-    """A sentence on the rows that were rejected, for errors that they may explain; empty where there are none."""
-    rejects = list(store.rejects())
-    return (
-        f" {len(rejects)} rows were rejected; the first, {rejects[0].source}: {rejects[0].detail}." if rejects else ""
-    )
-
-
-def _unfit_for_single(store: row_store.RowStore, chosen: vocabulary.Vocabulary) -> Iterable[tuple[int, str, str]]:
-    for seq, labels, num_kept in store.rows_of_other_size(chosen, 1):
-        reason = "several_labels" if num_kept else "no_label"
-        yield seq, reason, f"label mode 'single' wants exactly one of the dataset's labels, got {labels}"
-
-
-def _label_warnings(counts: collections.Counter[str], chosen: vocabulary.Vocabulary) -> list[str]:
-    names = counts.keys() | set(chosen.names)
-    found = [f"labels that look alike are kept apart: {group}" for group in vocabulary.look_alikes(names)]
-    unused = sorted(name for name in names if not counts[name])
-    if unused:
-        found.append(f"labels on no image: {unused}")
-    if vocabulary.are_bare_numbers(chosen.names):
-        found.append(f"the labels are numbers without names ({_some(chosen.names)}): name them with --label_map")
-    return found
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return label_choice.first_reject(list(store.rejects()))
 
 
 def _assign_splits(store: row_store.RowStore, config: ConvertConfig, schema: features.RecordSchema) -> None:
@@ -229,10 +200,24 @@ def _assign_splits(store: row_store.RowStore, config: ConvertConfig, schema: fea
         num_chosen = store.stratify_splits(config.split_ratios, vocabulary.Vocabulary(schema.names))
     else:
         num_chosen = store.hash_splits(config.split_ratios)
-    sizes = store.split_sizes()
-    total = sum(num_rows for num_rows, _ in sizes.values())
+    sizes = {name: num_rows for name, (num_rows, _) in store.split_sizes().items()}
+    check_splits(sizes, num_chosen, config, functools.partial(_first_reject, store))
+
+
+def check_splits(
+    sizes: Mapping[str, int], num_chosen: int, config: ConvertConfig, first_reject: Callable[[], str]
+) -> None:
+    """Raises where splits cannot be as they came out; see `_assign_splits`.
+
+    Args:
+      sizes: split name to rows.
+      num_chosen: rows whose source names no split.
+      config: the conversion.
+      first_reject: gives a sentence on what was rejected, for messages.
+    """
+    total = sum(sizes.values())
     if not total:
-        raise ConversionError(f"Every row was rejected; nothing is left to convert.{_first_reject(store)}")
+        raise ConversionError(f"Every row was rejected; nothing is left to convert.{first_reject()}")
     if bad := [name for name in sizes if not name.isidentifier()]:
         raise AnnotationError(
             f"Splits are called {bad} in the annotations; TFDS wants letters, digits and '_'. Rename them, give "

@@ -13,7 +13,7 @@ from tfr.annotations import Annotation, Event, LabelSet, Note, RejectedRow, Sour
 from tfr.errors import AnnotationError
 from tfr.image_join import ImageJoin
 from tfr.manifests import dump
-from tfr.vocabulary import Vocabulary, normalize_label
+from tfr.vocabulary import LabelMap, Vocabulary
 
 _SCHEMA = """
 CREATE TABLE sources (file INTEGER PRIMARY KEY, name TEXT UNIQUE);
@@ -48,14 +48,14 @@ class Reject(NamedTuple):
 class RowStore:
     """The rows of one conversion. Use as a context manager: its file is removed at the end."""
 
-    def __init__(self, salt: str, rename: Callable[[str], str] = normalize_label):
+    def __init__(self, salt: str, label_map: LabelMap | None = None):
         """Opens an empty store.
 
         Args:
           salt: goes into the hash that orders the rows.
-          rename: from a label as it is read to the one that is stored; '' drops it.
+          label_map: how labels are renamed before they are stored.
         """
-        self._salt, self._rename = salt, rename
+        self._salt, self._rename = salt, (label_map or LabelMap()).rename
         self._sources: dict[str, int] = {}
         self._hash_id = splits.Hasher(salt)
         # Rows share few sets of labels; each is renamed and stored once, or once more where there are very many.
@@ -91,7 +91,7 @@ class RowStore:
             rejected = [Reject(r.source, r.id, r.reason, r.detail) for r in others if isinstance(r, RejectedRow)]
             self.reject(rejected)
             declared = (name for event in others if isinstance(event, LabelSet) for name in event.names)
-            self.declared_labels.update(self._renamed(declared))
+            self.declared_labels.update(self._rename(declared))
             self.notes += [event.text for event in others if isinstance(event, Note)]
             total += len(rows) + len(rejected)
         self._db.execute("CREATE INDEX rows_by_id ON rows (id)")
@@ -118,13 +118,10 @@ class RowStore:
 
     def _add_label_set(self, labels: tuple[str, ...], unknown: tuple[str, ...], absent: tuple[str, ...] | None) -> int:
         """The number of what a row says of labels, renamed; `_store_label_sets` stores it."""
-        sets = (None if names is None else dump(self._renamed(names)) for names in (labels, unknown, absent))
+        sets = (None if names is None else dump(self._rename(names)) for names in (labels, unknown, absent))
         self._new_label_sets.append((self._num_label_sets, *sets))
         self._num_label_sets += 1
         return self._num_label_sets - 1
-
-    def _renamed(self, labels: Iterable[str]) -> list[str]:
-        return list(dict.fromkeys(filter(None, map(self._rename, labels))))
 
     def _store_label_sets(self) -> None:
         self._db.executemany("INSERT INTO label_sets VALUES (?, ?, ?, ?, NULL)", self._new_label_sets)
@@ -301,7 +298,7 @@ class RowStore:
         return self._db.execute(query, (split,))
 
 
-# What goes to one split as a whole: the group, or the row alone.
+# What goes to one split as a whole, as splits.unit_key has it.
 _UNIT = "CASE WHEN grp IS NULL THEN id ELSE 'group:' || grp END"
 
 

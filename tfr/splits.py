@@ -23,6 +23,7 @@ class Hasher:
     """`stable_hash` with one salt, made ready once."""
 
     def __init__(self, salt: str):
+        self._salt = salt
         self._keyed = hashlib.blake2b(digest_size=8, key=salt.encode("utf-8")[:64])
 
     def __call__(self, text: str) -> bytes:
@@ -30,6 +31,9 @@ class Hasher:
         hasher = self._keyed.copy()
         hasher.update(text.encode("utf-8"))
         return hasher.digest()
+
+    def __reduce__(self) -> tuple[type["Hasher"], tuple[str]]:
+        return Hasher, (self._salt,)
 
 
 def fraction(hash_: bytes) -> float:
@@ -41,6 +45,11 @@ def normalize_split(name: str) -> str:
     """A split's name in TFDS's words: 'TRAIN' -> 'train', 'valid' -> 'validation'; others in lower case."""
     lower = name.strip().lower()
     return _ALIASES.get(lower, lower)
+
+
+def unit_key(id_: str, group: str | None) -> str:
+    """What is hashed for the split of a row: its group, all of which goes to one split, or the row alone."""
+    return id_ if group is None else f"group:{group}"
 
 
 @dataclasses.dataclass(frozen=True)

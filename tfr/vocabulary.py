@@ -112,6 +112,10 @@ class LabelMap:
         name = normalize_label(name)
         return self.targets.get(name, name)
 
+    def rename(self, names: Iterable[str]) -> list[str]:
+        """Several labels, in order, without those that are dropped, each once."""
+        return list(dict.fromkeys(filter(None, map(self, names))))
+
 
 def read_label_map(path: str) -> LabelMap:
     """Reads a table of renames: CSV with the header `from,to`; an empty `to` drops the label.

@@ -21,7 +21,7 @@ _LABEL_NAMES = (
     "labels", "label", "tags", "tag", "annotation", "annotations", "classes", "class", "genres", "genre",
     "categories", "category", "keywords",
 )  # fmt: skip
-_ROWS_TO_JUDGE = 50  # rows that are looked at before deciding what label cells hold
+ROWS_TO_JUDGE = 50  # rows that are looked at before deciding what label cells hold
 _NO_COLUMNS: dict[str, str] = {}
 
 RowOrReject = tuple[Source, Sequence[Any]] | RejectedRow
@@ -50,27 +50,60 @@ def read_rows(
       AnnotationError: a column that is named is not there, or one that is needed cannot be guessed.
     """
     rows = iter(rows)
-    head = list(itertools.islice(rows, _ROWS_TO_JUDGE))
-    parser = RowParser(names, options, file, [row[1] for row in head if not isinstance(row, RejectedRow)])
-    keep = compile_where(options.where, parser.names, file) if options.where else None
-    left_out = 0
-    for row in itertools.chain(head, rows):
-        if type(row) is RejectedRow:
-            yield row
-            continue
-        source, values = row  # type: ignore[misc]
-        if keep is not None and not keep(values):
-            left_out += 1
-            continue
-        event = parser.parse(values, source)
+    head = list(itertools.islice(rows, ROWS_TO_JUDGE))
+    reader = TableReader(names, options, file, head)
+    for event in reader.read(itertools.chain(head, rows)):
         if (image_prefix or split) and type(event) is Annotation:
             event = _placed(event, image_prefix, split)
         yield event
-    if parser.declared:
-        yield LabelSet(parser.declared)
-    yield from (Note(text) for text in parser.notes())
-    if keep is not None:
-        yield Note(f"{file}: --where left out {left_out} rows")
+    yield from reader.closing_events()
+
+
+class TableReader:
+    """Reads the rows of one table, whole or in parts.
+
+    Attributes:
+      num_empty: rows read so far whose label cells are all empty.
+      num_left_out: rows left out so far by the condition `where`.
+    """
+
+    def __init__(self, names: Sequence[str], options: ReadOptions, file: str, head: Iterable[RowOrReject]):
+        """Finds the columns; see RowParser. `head` is the table's first rows."""
+        values = [row[1] for row in head if not isinstance(row, RejectedRow)]
+        self._parser = RowParser(names, options, file, values)
+        self._keep = compile_where(options.where, self._parser.names, file) if options.where else None
+        self._file = file
+        self.num_empty = self.num_left_out = 0
+
+    def read(self, rows: Iterable[RowOrReject]) -> Iterator[Annotation | RejectedRow]:
+        """Yields what becomes of the rows."""
+        keep, parse = self._keep, self._parser.parse
+        for row in rows:
+            if type(row) is RejectedRow:
+                yield row
+                continue
+            source, values = row  # type: ignore[misc]
+            if keep is not None and not keep(values):
+                self.num_left_out += 1
+                continue
+            event = parse(values, source)
+            if type(event) is Annotation and event.absent is not None and not event.labels:
+                self.num_empty += 1
+            yield event
+
+    def closing_events(self) -> Iterator[Event]:
+        """What is to be said of the table when all of its rows are read."""
+        if self._parser.declared:
+            yield LabelSet(self._parser.declared)
+        if self._parser.hint:
+            yield Note(self._parser.hint)
+        if self.num_empty:
+            yield Note(
+                f"{self._file}: {self.num_empty} rows have empty label cells: their labels are taken as unknown (if "
+                "no label applies to them say --empty_labels=none)"
+            )
+        if self._keep is not None:
+            yield Note(f"{self._file}: --where left out {self.num_left_out} rows")
 
 
 def _placed(a: Annotation, prefix: str, split: str | None) -> Annotation:
@@ -82,7 +115,12 @@ def _placed(a: Annotation, prefix: str, split: str | None) -> Annotation:
 
 
 class RowParser:
-    """Turns the values of one row into an Annotation; made once a file, from its header and the options."""
+    """Turns the values of one row into an Annotation; made once a file, from its header and the options.
+
+    Attributes:
+      names: the column names.
+      hint: what a person should know of how label cells are read; empty where there is nothing to say.
+    """
 
     def __init__(self, names: Sequence[str], options: ReadOptions, file: str, head: Sequence[Sequence[Any]] = ()):
         """Finds the columns.
@@ -112,23 +150,12 @@ class RowParser:
         self._options = options
         self._one_hot = self._is_one_hot(head)
         self._parse_labels = self._make_label_parser()
-        self._num_empty = 0
-        self._hint = self._delimiter_hint(head)
+        self.hint = self._delimiter_hint(head)
 
     @property
     def declared(self) -> tuple[str, ...]:
         """The labels of one-hot columns, known from the header; empty for other encodings."""
         return tuple(self._label_names) if self._one_hot else ()
-
-    def notes(self) -> Iterator[str]:
-        """What a person should know of the rows that were parsed."""
-        if self._hint:
-            yield self._hint
-        if self._num_empty:
-            yield (
-                f"{self._file}: {self._num_empty} rows have empty label cells: their labels are taken as unknown (if "
-                "no label applies to them say --empty_labels=none)"
-            )
 
     def parse(self, values: Sequence[Any], source: Source) -> Annotation | RejectedRow:
         """Makes one annotation, or says why the row cannot become one.
@@ -148,8 +175,6 @@ class RowParser:
             labels, unknown, absent = self._parse_labels(values)
         except ValueError as err:
             return RejectedRow(source, "bad_label", str(err), id_)
-        if absent is not None and not labels:
-            self._num_empty += 1
         return Annotation(
             id_,
             image,

@@ -61,12 +61,12 @@ def table_rows(file: IO[str], path: str, delimiter: str | None) -> tuple[list[st
 
 
 def csv_rows(
-    file: IO[str], path: str, delimiter: str, width: int | None = None, first_line: int = 2
+    file: Iterable[str], path: str, delimiter: str, width: int | None = None, first_line: int = 2
 ) -> Iterator[RowOrReject]:
     """The rows of an open CSV file from where it stands.
 
     Args:
-      file: the open file.
+      file: the open file, or its lines.
       path: its name, for messages.
       delimiter: between cells.
       width: cells that a row must have; None: any number.

@@ -274,12 +274,12 @@ def read(
     if format == "auto":
         format, reason = ("filenames", "of --filename_template") if options.filename_template else detect_format(path)
         notes.append(Note(f"format {format} ({reason})"))
-    _check(path, format, options)
+    check(path, format, options)
     events = FORMATS[format].load_reader()(path, options)
     return itertools.chain(notes, paths.keep_inside(events, options, is_trusted=format == "tfds"))
 
 
-def _check(path: str, format: str, options: ReadOptions) -> None:
+def check(path: str, format: str, options: ReadOptions) -> None:
     """Raises where a format is unknown, cannot be at the path, or has no use for an option."""
     if format not in FORMATS:
         raise UsageError(f"Unknown annotation format {format!r}. {known_formats()}")

@@ -20,7 +20,7 @@ import json
 from tfr import splits
 from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MIRFLICKR_LABELS, ReadOptions
 from tfr.annotations.formats import FORMATS
-from tfr.config import FILE_FORMATS, LABEL_MODES, ON_DUPLICATE, ConvertConfig
+from tfr.config import FILE_FORMATS, LABEL_MODES, ON_DUPLICATE, PLANNERS, ConvertConfig
 from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 from tfr.images import ImageOptions
@@ -118,6 +118,12 @@ _NUM_WORKERS = _job.integer(
     "num_workers", None, "Processes (in_process, dask, DataflowRunner). Default: by the number of images.", lower=1
 )
 _DASK_CLIENT_ADDRESS = _job.string("dask_client_address", None, "Scheduler of a Dask cluster that runs already.")
+_PLANNER = _job.enum(
+    "planner",
+    "local",
+    PLANNERS,
+    "Who reads and sorts the annotations: this process, or jobs on the runner, for huge CSV and JSONL tables.",
+)
 _THREADS = _job.integer("threads_per_worker", 2, "Threads that read and verify images ahead; 0 for none.", lower=0)
 
 
@@ -160,6 +166,7 @@ def main(args: list[str]) -> None:
         file_format=_FILE_FORMAT.value,
         max_rejects=_MAX_REJECTS.value,
         overwrite=_OVERWRITE.value,
+        planner=_PLANNER.value,
         runner=_RUNNER.value,
         num_workers=_NUM_WORKERS.value,
         beam_args=tuple(_beam_args(args)),
