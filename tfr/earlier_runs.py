@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from tfr import dataset_dir, files
 from tfr.config import ConvertConfig
-from tfr.errors import ConversionError, DatasetError
+from tfr.errors import ConversionError, DatasetError, JobElsewhereError
 from tfr.planning import Plan
 from tfr.shard_writer import REPORT_SUFFIX
 
@@ -110,6 +110,8 @@ def exclusive(config: ConvertConfig) -> Iterator[None]:
     with _lock(config):
         try:
             yield
+        except JobElsewhereError:
+            raise
         except BaseException:
             _tidy(config, made)
             raise
@@ -126,6 +128,8 @@ def _missing_folders(path: str) -> list[str]:
 
 def _tidy(config: ConvertConfig, made: list[str]) -> None:
     with contextlib.suppress(OSError):  # on the way out with an error that says more
+        if not files.is_local(config.dataset_dir) and files.exists(f"{plan_dir(config)}/{STARTED_FILE}"):
+            return  # workers on other machines may go on after their launcher was stopped
         if _has_finished_shards(config) or files.exists(f"{plan_dir(config)}/{dataset_dir.REJECTED_FILE}"):
             return
         files.remove_tree(plan_dir(config))

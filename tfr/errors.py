@@ -25,6 +25,10 @@ class ConversionError(TfrError):
     """A conversion ended without a dataset that can be trusted."""
 
 
+class JobElsewhereError(ConversionError):
+    """A job was handed over and runs without this process, or will: its plan has to stay."""
+
+
 class RunDirError(TfrError):
     """A run directory is missing, incomplete or does not fit the data."""
 

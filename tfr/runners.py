@@ -7,13 +7,18 @@ import os
 from collections.abc import Callable, Iterator
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from tfr import beam_options, engines
 from tfr.config import ConvertConfig
-from tfr.errors import ConversionError, MissingDependencyError, UsageError
+from tfr.errors import ConversionError, JobElsewhereError, MissingDependencyError, UsageError
 
 # Beam's names for what the engines run. Its own DirectRunner first tries to download another one (Beam 2.77).
 _ALIASES = {"fnapirunner": "in_process", "directrunner": "in_process", "direct": "in_process", "daskrunner": "dask"}
@@ -46,6 +51,7 @@ class Runner:
 
         Raises:
           ConversionError: the job failed.
+          JobElsewhereError: only the job's template was written.
           UsageError: what the options name is not there, such as a cluster.
         """
         num_workers = self._choose_num_workers(num_images)
@@ -53,6 +59,11 @@ class Runner:
             pipeline = _make_pipeline(runner, arguments)
             build(pipeline)
             _run_to_end(pipeline)
+            if place := pipeline.options.view_as(GoogleCloudOptions).template_location:
+                raise JobElsewhereError(
+                    f"The job's template is at {place}; it has not run. Run it on Dataflow, then give this command "
+                    "without --template_location, which checks and publishes what it wrote."
+                )
 
 
 def prepare(config: ConvertConfig) -> Runner:
@@ -150,8 +161,9 @@ def _prepare_dataflow(config: ConvertConfig, arguments: list[str]) -> Runner:
         import apache_beam.runners.dataflow.internal.apiclient  # noqa: F401
     except ImportError as err:
         raise MissingDependencyError(f"--runner={config.runner} ({err}): pip install 'tfr[gcp]'.") from err
-    # All code is in packages; what is in __main__ need not travel.
-    arguments = ["--no_save_main_session", *arguments]
+    # Neither what is in __main__ (all code is in packages) nor a list of what is installed here need travel.
+    leave_out = ["--no_save_main_session", "--experiments=disable_logging_submission_environment"]
+    arguments = [*leave_out, *arguments]
     if config.num_workers is not None:
         arguments.append(f"--num_workers={config.num_workers}")
     options = beam_options.parse(arguments)
