@@ -5,7 +5,14 @@ Importing this package registers them with TFDS: `import tfr.datasets; tfds.load
 
 import importlib
 
-NAMES = ("decor_patterns", "image_tag_vectors", "mirflickr25k", "movie_posters")
+NAMES = (
+    "annotated_images",
+    "decor_patterns",
+    "image_tag_vectors",
+    "mirflickr25k",
+    "movie_posters",
+    "synthetic_shapes",
+)
 
 for _name in NAMES:
     importlib.import_module(f"{__name__}.{_name}.{_name}_dataset_builder")

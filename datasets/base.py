@@ -70,8 +70,8 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
         cls.code_path, cls.pkg_dir_path = path, path.parent
 
     @abc.abstractmethod
-    def _schema(self) -> RecordSchema:
-        """What records hold. Empty `names` stand for labels that are not known before the data are read."""
+    def _schema(self) -> RecordSchema | None:
+        """What records hold. Empty `names` stand for labels that only the data can tell, None for a whole schema."""
 
     @abc.abstractmethod
     def _conversion(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -80,8 +80,8 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
     def _info(self) -> tfds.core.DatasetInfo:
         schema = self._schema()
         return self.dataset_info_from_configs(
-            features=schema.features,
-            supervised_keys=schema.supervised_keys,
+            features=schema and schema.features,
+            supervised_keys=schema and schema.supervised_keys,
             homepage=self.HOMEPAGE,
             license=self.LICENSE,
             metadata=tfds.core.MetadataDict(),
@@ -98,8 +98,11 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
             return
         result = dataclasses.asdict(conversion.convert(config, _make_runner(download_config)))
         written = tfds.builder_from_directory(config.dataset_dir).info
-        self._take_label_names(written.features)
-        self.info.set_splits(written.splits)
+        if self.info.features is None:
+            self.info.read_from_directory(self.data_dir)
+        else:
+            self._take_label_names(written.features)
+            self.info.set_splits(written.splits)
         self.info.metadata.update({key: value for key, value in result.items() if key not in ("dataset_dir", "reused")})
 
     def _convert_config(
@@ -108,17 +111,20 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
         schema = self._schema()
         options = {
             "data_dir": os.fspath(self.data_dir),
-            "output_dir": os.fspath(self.data_dir),
+            "output_dir": os.fspath(self.data_path),
             "name": self.name,
             "version": str(self.version),
-            "label_mode": "multi" if schema.multi_label else "single",
-            "labels": schema.names,
-            "has_unknown": schema.has_unknown,
-            "keep_columns": schema.columns,
             "file_format": self.info.file_format.value,
             "num_shards": download_config.num_shards,
             "max_examples_per_split": download_config.max_examples_per_split or None,
         }
+        if schema is not None:
+            options |= {
+                "label_mode": "multi" if schema.multi_label else "single",
+                "labels": schema.names,
+                "has_unknown": schema.has_unknown,
+                "keep_columns": schema.columns,
+            }
         if isinstance(config := self.builder_config, TaggedImagesConfig):
             options |= {"split_ratios": config.splits, "image_size": config.image_size}
         return api.make_config(**{**options, **self._conversion(dl_manager)})

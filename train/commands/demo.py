@@ -110,6 +110,7 @@ def _next_steps(folder: str, dataset: str, run_path: str) -> str:
   images and annotations   {folder}/images, {folder}/annotations.csv
   dataset (TFRecords)      {dataset}      tfds.builder_from_directory({dataset!r})
   rows that were rejected  {dataset}/rejected.jsonl
+  the same by name         python -c 'import tfr.datasets, tensorflow_datasets as tfds; tfds.load("synthetic_shapes")'
   run: model, metrics      {run_path}     tensorboard --logdir={run_path}/tensorboard
 
 == Next, on your own images

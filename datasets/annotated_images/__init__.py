@@ -1,0 +1,1 @@
+"""Images with annotations in any format that tfr reads."""

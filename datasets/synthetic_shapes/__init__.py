@@ -1,0 +1,1 @@
+"""Shapes on backgrounds that draw themselves."""
