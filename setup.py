@@ -37,7 +37,10 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=PACKAGES,
     package_dir=PACKAGE_DIRS,
-    package_data={"": ["*.md", "*.txt", "*.tsv", "*.bib", "*.npz", "templates/*.html", "py.typed"]},
+    package_data={
+        "": ["*.md", "*.txt", "*.tsv", "*.bib", "*.npz", "templates/*.html", "py.typed"],
+        "tfr": ["builder_template/*"],
+    },
     install_requires=[
         *([TENSORFLOW] if TENSORFLOW else []),
         "absl-py>=2.3",

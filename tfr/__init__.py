@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+from typing import Any
 
 # In a checkout `datasets/` and `train/` lie beside this folder, not in it (setup.py maps them), so that the
 # same names work uninstalled: `tfr.datasets` and `tfr.train` are then found by this second search path.
@@ -9,13 +10,14 @@ if (_ROOT := pathlib.Path(__file__).resolve().parent.parent).joinpath("setup.py"
     __path__.append(str(_ROOT))
 
 __version__ = "0.1.0"
-__all__ = ["Annotation", "ConvertConfig", "TfrError", "__version__", "convert", "load", "read_annotations"]
+__all__ = ["Annotation", "ConvertConfig", "TfrError", "__version__", "build", "convert", "load", "read_annotations"]
 
 # name: (module, attribute), imported when asked for: `import tfr` imports nothing of weight.
 _LAZY = {
     "Annotation": ("tfr.annotations", "Annotation"),
     "ConvertConfig": ("tfr.config", "ConvertConfig"),
     "TfrError": ("tfr.errors", "TfrError"),
+    "build": ("tfr.datasets.building", "build"),
     "convert": ("tfr.api", "convert"),
     "load": ("tfr.train.loading", "load"),
     "read_annotations": ("tfr.annotations", "read"),
@@ -23,7 +25,7 @@ _LAZY = {
 _LAZY_MODULES = ("annotations", "datasets", "errors", "train")
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         module, attribute = _LAZY[name]
         return getattr(importlib.import_module(module), attribute)

@@ -22,6 +22,8 @@ from tfr.errors import TfrError
 COMMANDS = {
     "demo": ("tfr.train.commands.demo", "The whole way on a small image set that it draws: start here"),
     "convert": ("tfr.commands.convert", "Annotations and images to a dataset directory of TFRecords"),
+    "build": ("tfr.commands.build", "A named dataset by its TFDS builder: ours, TFDS's own, or a folder"),
+    "new": ("tfr.commands.new", "The folder of a new TFDS builder, with a test that passes as it stands"),
     "formats": ("tfr.commands.formats", "The annotation formats that convert reads, with an example of each"),
     "inspect": ("tfr.commands.inspect", "Show a dataset directory: splits, labels, shards, sample images"),
     "stats": ("tfr.commands.stats", "Count labels, sizes and splits of a dataset; call out what is odd"),

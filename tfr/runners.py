@@ -80,6 +80,18 @@ def prepare(config: ConvertConfig) -> Runner:
         return engine_makers.get(name, _prepare_by_name)(config, list(config.beam_args))
 
 
+def create(name: str) -> PipelineRunner:
+    """A runner of Beam by its name; 'in_process' and all of Beam's names for its local runner are one.
+
+    Raises:
+      UsageError: Beam does not know the runner.
+    """
+    if _ALIASES.get(name.lower(), name) == "in_process":
+        return FnApiRunner()
+    with _beam_refusals(name):
+        return create_runner(name)
+
+
 def of_beam(runner: str | PipelineRunner | None, options: PipelineOptions | None) -> Runner:
     """A runner as Beam's own Python interface has it.
 
@@ -92,12 +104,10 @@ def of_beam(runner: str | PipelineRunner | None, options: PipelineOptions | None
     """
     options = PipelineOptions([]) if options is None else options
     beam_options.refuse_lossy(options)
-    name = options.view_as(StandardOptions).runner if runner is None else runner
-    if name is None or (isinstance(name, str) and _ALIASES.get(name.lower()) == "in_process"):
-        runner = FnApiRunner()
-    elif isinstance(name, str):
-        with _beam_refusals(name):
-            runner = create_runner(name)
+    if runner is None:
+        runner = options.view_as(StandardOptions).runner or "in_process"
+    if isinstance(runner, str):
+        runner = create(runner)
 
     @contextlib.contextmanager
     def engine(arguments: list[str], num_workers: int) -> Iterator[engines.Started]:

@@ -33,7 +33,7 @@ def load(
 
     Args:
       dataset: a dataset directory (or a folder above its only one), or a name that TFDS finds, such as
-        'movie_posters/subset'; `import tfr.datasets` first where the data lies in a folder of its own.
+        'movie_posters/first_3000'; `import tfr.datasets` first where the data lies in a folder of its own.
       split: as in tfds.load: a name, a slice such as 'train[:80%]' or 'train[5:]', a sum, an item of
         tfds.even_splits; a list or dict of these; None for a dict of all splits.
       batch_size: images a batch; the last one may be short.
