@@ -28,8 +28,8 @@ class BuildConfig:
     """What to build and how.
 
     Attributes:
-      builder: a name such as 'movie_posters' or 'movie_posters/first_3000:1.0.0', or the folder of a builder, which holds
-        `<folder>_dataset_builder.py`.
+      builder: a name such as 'movie_posters' or 'movie_posters/first_3000:1.0.0', or the folder of a builder, which
+        holds `<folder>_dataset_builder.py`.
       data_dir: root of dataset directories. Default: TFDS's own.
       manual_dir: where the data lies that a person has to fetch. Default: `<data_dir>/downloads/manual`.
       download_dir: where downloads are kept. Default: `<data_dir>/downloads`.

@@ -32,8 +32,8 @@ def load(
         names = info.features["labels"].feature.names
 
     Args:
-      dataset: a dataset directory (or a folder above its only one), or a name that TFDS finds, such as
-        'movie_posters/first_3000'; `import tfr.datasets` first where the data lies in a folder of its own.
+      dataset: a dataset directory (or a folder above its only one), or the name of a dataset that is prepared in
+        `data_dir`, such as 'movie_posters/first_3000'.
       split: as in tfds.load: a name, a slice such as 'train[:80%]' or 'train[5:]', a sum, an item of
         tfds.even_splits; a list or dict of these; None for a dict of all splits.
       batch_size: images a batch; the last one may be short.
