@@ -4,10 +4,7 @@ import json
 
 import pytest
 import tensorflow_datasets as tfds
-from tensorflow_datasets.proto import tf_example_pb2
 
-import tfr
-from tfr import shards
 from tfr.datasets.movie_posters import movie_posters_dataset_builder as movie_posters
 
 DUMMY_DATA = movie_posters.Builder.code_path.parent / "dummy_data"
@@ -77,32 +74,6 @@ def test_rows_of_one_id_are_merged(build):
     }
     assert labels["tt0000103"] == {"Action", "Sci-Fi", "Thriller"}
     assert labels["tt0000111"] == {"News", "Documentary"}
-
-
-def test_a_builder_writes_what_convert_writes(build, tmp_path):
-    builder = build()
-    result = tfr.convert(
-        str(DUMMY_DATA / "train.csv"),
-        images=str(DUMMY_DATA / "Images"),
-        data_dir=str(tmp_path / "converted"),
-        name="movie_posters",
-        id_column="Id",
-        label_columns=("Action:Western",),
-        labels=movie_posters.GENRES,
-    )
-
-    def examples(folder):
-        return {
-            path.name: [tf_example_pb2.Example.FromString(record) for record in shards.read_records(str(path))]
-            for path in sorted(folder.glob("*.tfrecord-*"))
-        }
-
-    converted = tfds.core.Path(result.dataset_dir)
-    assert examples(builder.data_path) == examples(converted)
-    assert (builder.data_path / "features.json").read_text() == (converted / "features.json").read_text()
-    assert builder.info.features["labels"].feature.names == tfds.builder_from_directory(converted).info.features[
-        "labels"
-    ].feature.names  # fmt: skip
 
 
 def test_validation_has_the_number_that_is_asked_for():
