@@ -125,9 +125,7 @@ class _Planner:
         if self._config.on_duplicate == "error" and self._report.num_duplicates:
             _, other, first, equal = self._report.others["duplicate"][0]
             raise AnnotationError(
-                planning.duplicate_message(
-                    self._source(other), self._source(first).row, equal, self._report.num_duplicates
-                )
+                planning.duplicate_message(self._source(other), self._source(first), equal, self._report.num_duplicates)
             )
 
     def _check_complete(self, has_all_parts: bool, rows_read: int) -> None:

@@ -45,7 +45,12 @@ class ConvertConfig:
       data_dir: the root of dataset directories; the result is `<data_dir>/<name>/<version>/`.
       output_dir: the dataset directory itself, where it is not to be `<data_dir>/<name>/<version>`.
       name: the dataset's name: lower-case letters, digits, underscores.
-      version: the dataset's version, 'major.minor.patch'.
+      version: the dataset's version, 'major.minor.patch'; default: 1.0.0, or the next minor one after `append_to`.
+      append_to: a finished version that the new one begins with. Its records are taken over: their images are neither
+        read nor verified again, and on a local disk shards in which nothing changes become second names of the old
+        files (hard links). Labels keep their ids, new ones come behind them; records keep their splits. The
+        annotations name what is new; rows of an id that is there already follow `on_duplicate`. The old version stays
+        as it is. Settings of images, splits and columns must be the old ones.
       format: a key of tfr.annotations.FORMATS, or 'auto'.
       read: how to read the annotations; its `images` is filled in from here.
       image: limits and sizes of images.
@@ -84,7 +89,8 @@ class ConvertConfig:
     name: str
     output_dir: str | None = None
     images: str | None = None
-    version: str = "1.0.0"
+    version: str = ""
+    append_to: str | None = None
     format: str = "auto"
     read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
     image: ImageOptions = dataclasses.field(default_factory=ImageOptions)
@@ -115,10 +121,14 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         """Checks values and combinations before anything is read."""
+        if not self.version:  # known from here on to everyone
+            object.__setattr__(self, "version", self._next_minor() if self.append_to else "1.0.0")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise UsageError(f"--name must be lower-case letters, digits and '_'. Received: --name={self.name}")
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             raise UsageError(f"--version must look like 1.0.0. Received: --version={self.version}")
+        if self.append_to and (self.output_dir or self.version == self.append_to):
+            raise UsageError("--append_to wants another --version beside the old one, below --data_dir.")
         _one_of("--on_duplicate", self.on_duplicate, ON_DUPLICATE)
         _one_of("--label_mode", self.label_mode, LABEL_MODES)
         _one_of("--file_format", self.file_format, FILE_FORMATS)
@@ -144,6 +154,7 @@ class ConvertConfig:
                 and not self.read.ignore_splits
                 and (self.read.split_column is not None or self.read.split_from_folder)
             ),
+            "--append_to begins with records that no table lists": self.append_to is not None,
             "annotations that are no file are in one place already": self.annotations_path is None,
         }
         if reasons := [why for why, is_so in whys.items() if is_so]:
@@ -153,6 +164,18 @@ class ConvertConfig:
     def salt(self) -> str:
         """What goes into the hashes of ids that order the rows and choose their splits."""
         return f"tfr:{self.split_seed}"
+
+    def _next_minor(self) -> str:
+        """TFDS's rule: the old data as they were and additional ones are a new minor version."""
+        match = re.fullmatch(r"(\d+)\.(\d+)\.\d+", self.append_to or "")
+        if match is None:
+            raise UsageError(f"--append_to must be a version like 1.0.0. Received: --append_to={self.append_to}")
+        return f"{match[1]}.{int(match[2]) + 1}.0"
+
+    @property
+    def append_to_dir(self) -> str:
+        """The dataset directory of the version that is appended to; '' where there is none."""
+        return f"{str(self.data_dir).rstrip('/')}/{self.name}/{self.append_to}" if self.append_to else ""
 
     @property
     def annotations_path(self) -> str | None:

@@ -7,7 +7,18 @@ import os
 import sqlite3
 from collections.abc import Iterator
 
-from tfr import beam_planning, dataset_dir, earlier_runs, files, planning, row_store, runners, shard_writer, write_job
+from tfr import (
+    appending,
+    beam_planning,
+    dataset_dir,
+    earlier_runs,
+    files,
+    planning,
+    row_store,
+    runners,
+    shard_writer,
+    write_job,
+)
 from tfr.annotations import Source
 from tfr.config import ConvertConfig
 from tfr.errors import ConversionError
@@ -29,6 +40,7 @@ class ConversionResult:
       num_lost: rejects other than rows folded into another of the same id, or left out for a quick try.
       duplicate_ids: ids on more than one row.
       images_listed, images_without_row: image files in the image folder, and those that no row names.
+      num_taken_over: records that are those of the version that was appended to; they count as rows read.
       num_stored_as_is: images whose bytes are the file's own.
       label_mode: 'multi' or 'single'.
       num_labels: labels in the vocabulary.
@@ -47,6 +59,7 @@ class ConversionResult:
     images_listed: int | None
     images_without_row: int
     num_stored_as_is: int
+    num_taken_over: int = 0
     label_mode: str
     num_labels: int
     dropped_labels: dict[str, int]
@@ -70,6 +83,7 @@ def convert(config: ConvertConfig, runner: runners.Runner | None = None) -> Conv
       DatasetError: another dataset is there already.
     """
     runner = runner or runners.prepare(config)
+    config = appending.resolve(config)
     with files.Listing(config.image_dir) as images, _explained(config):
         content_hash = dataset_dir.content_hash(config, images)  # what changes from here on is not in it
         return _finished(config, content_hash) or _convert(config, images, content_hash, runner)
@@ -93,6 +107,7 @@ def _convert(
             dataset_dir=config.dataset_dir,
             plan_dir=plan_dir,
             image_dir=config.image_dir,
+            previous_dir=appending.folder(config),
             schema=plan.schema,
             image=config.image,
             threads=config.threads_per_worker,
@@ -113,7 +128,9 @@ def _explained(config: ConvertConfig) -> Iterator[None]:
     """Says of a disk that fails in this process which one it is, and how to go on."""
     try:
         yield
-    except sqlite3.Error as err:
+    except sqlite3.OperationalError as err:
+        if "disk" not in str(err):  # full, or failing
+            raise
         folder = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"
         raise ConversionError(
             f"Planning keeps its tables in a temporary file, which failed: {err}. Make room in {folder}, or set TMPDIR "
@@ -181,6 +198,7 @@ def _publish(
         duplicate_ids=plan.duplicate_ids,
         images_listed=plan.images_listed,
         images_without_row=len(plan.images_without_row),
+        num_taken_over=sum(report.num_taken_over for report in reports),
         num_stored_as_is=sum(report.num_stored_as_is for report in reports),
         label_mode="multi" if plan.schema.multi_label else "single",
         num_labels=len(plan.schema.names),
@@ -219,6 +237,8 @@ def summary(result: ConversionResult) -> str:
         f"  duplicate ids           {result.duplicate_ids}"
         f" ({result.rejects_by_reason.get('duplicate_id', 0)} rows folded into others)",
     ]
+    if result.num_taken_over:
+        lines.append(f"  of an older version     {result.num_taken_over}")
     if result.images_listed is not None:
         where = f", listed in {folder}/{dataset_dir.WITHOUT_ROW_FILE}" if result.images_without_row else ""
         lines.append(f"  images without a row    {result.images_without_row} of {result.images_listed}{where}")

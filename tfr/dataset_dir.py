@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfr import files, planning, row_store, shards
+from tfr import files, row_store, shards
 from tfr.config import ConvertConfig, digest
 from tfr.errors import DatasetError
 from tfr.shard_writer import ShardReport
 
 if TYPE_CHECKING:
+    from tfr import planning
     from tfr.conversion import ConversionResult
 
 PLAN_DIR = ".plan"  # what an unfinished conversion keeps in its dataset directory
@@ -42,6 +43,8 @@ def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> s
       images: the listing of its image folder; not asked for where the conversion does without.
     """
     parts: list[Any] = [config.content_hash()]
+    if config.append_to:
+        parts.append(_digest_file(f"{config.append_to_dir}/{CONVERSION_FILE}"))
     path = config.annotations_path
     if callable(config.annotations):
         parts.append(_digest_events(config.annotations()))
@@ -90,7 +93,7 @@ def _digest_bytes(data: bytes) -> str:
 
 def publish(
     config: ConvertConfig,
-    plan: planning.Plan,
+    plan: "planning.Plan",
     reports: list[ShardReport],
     rejects: list[row_store.Reject],
     result: "ConversionResult",
@@ -126,6 +129,8 @@ def _shard_entry(report: ShardReport) -> dict[str, Any]:
         "file": report.file,
         "records": report.num_records,
         "bytes": report.file_bytes,
+        "record_bytes": report.num_bytes,
+        "rows": report.rows,
         "checksum": report.checksum,
     }
 
@@ -159,7 +164,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport]) -> None:
+def _write_tfds_metadata(config: ConvertConfig, plan: "planning.Plan", reports: list[ShardReport]) -> None:
     """features.json, label names and dataset_info.json, from our own counts: no shard is read again."""
     folder = config.dataset_dir
     with _staging_folder(folder) as staging:
@@ -170,7 +175,7 @@ def _write_tfds_metadata(config: ConvertConfig, plan: planning.Plan, reports: li
 
 
 def _tfds_info(
-    config: ConvertConfig, plan: planning.Plan, reports: list[ShardReport], staging: str
+    config: ConvertConfig, plan: "planning.Plan", reports: list[ShardReport], staging: str
 ) -> tfds.core.DatasetInfo:
     """TFDS's description of the dataset. It does not say where it is, so that a local folder can stand for that."""
     template = tfds.core.ShardedFileTemplate(

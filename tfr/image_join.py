@@ -143,13 +143,17 @@ class ImageJoin:
         """Image files that no row names, in order."""
         query = (
             "SELECT path FROM images WHERE path NOT IN (SELECT path FROM rows WHERE path IS NOT NULL)"
-            " AND path NOT IN (SELECT image FROM rows) ORDER BY path"
+            " AND path NOT IN (SELECT image FROM rows)"
+            f" AND path NOT IN ({_RECORD_IDS}) AND coalesce(stem(path), path) NOT IN ({_RECORD_IDS}) ORDER BY path"
         )
         return (path for (path,) in self._db.execute(query) if files.is_image_name(path))
 
     def _is_complete(self) -> bool:
         return self._db.execute("SELECT 1 FROM rows WHERE path IS NULL LIMIT 1").fetchone() is None
 
+
+# Ids whose images lie in records: those were made from the files of that name, where there are any.
+_RECORD_IDS = f"SELECT id FROM rows WHERE image GLOB '{files.RECORD_SCHEME}*'"
 
 # Rows and files that are left over and alone in having their folded name. Statements and no script: a script commits.
 _JOIN_SIMILAR = (

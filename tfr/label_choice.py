@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tfr import features, vocabulary
+from tfr import appending, features, vocabulary
 from tfr.config import ConvertConfig
 from tfr.errors import AnnotationError, ConversionError
 from tfr.row_store import Reject
@@ -72,6 +72,7 @@ def choose_labels(
             labels=config.labels,
             min_count=config.min_label_count,
             exclude=config.exclude_labels,
+            first=appending.label_names(config),
         )
     except AnnotationError as err:
         raise AnnotationError(f"{err}{first_reject()}") from err

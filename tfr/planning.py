@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfr import annotations as annotations_lib
-from tfr import features, files, label_choice, manifests, progress, row_store, vocabulary
+from tfr import appending, features, files, label_choice, manifests, progress, row_store, vocabulary
 from tfr.config import ConvertConfig
 from tfr.errors import AnnotationError, ConversionError, UsageError
 from tfr.manifests import ShardPlan as ShardPlan  # what planning gives is named by it
@@ -76,7 +76,8 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
 
 
 def _read(config: ConvertConfig) -> Iterator[annotations_lib.Event]:
-    return annotations_lib.read(config.annotations, config.format, read_options(config))
+    new = annotations_lib.read(config.annotations, config.format, read_options(config))
+    return itertools.chain(appending.read_rows(config), new)
 
 
 def read_options(config: ConvertConfig) -> annotations_lib.ReadOptions:
@@ -102,21 +103,29 @@ def _resolve_duplicates(store: row_store.RowStore, on_duplicate: str) -> int:
         first, *others = group
         if on_duplicate == "error":
             equal = all(set(other.labels) == set(first.labels) for other in others)
-            raise AnnotationError(duplicate_message(others[0].source, first.source.row, equal, num_ids))
+            raise AnnotationError(duplicate_message(others[0].source, first.source, equal, num_ids))
         if on_duplicate == "merge":
             store.replace_labels(first.seq, *merge_labels(group))
-        detail = f"{DUPLICATE_DETAILS[on_duplicate]} row {first.source.row}"
-        store.reject_rows([(other.seq, "duplicate_id", detail) for other in others])
+        detail = DUPLICATE_DETAILS[on_duplicate]
+        rejects = [(other.seq, "duplicate_id", f"{detail} {_where(first.source, other.source)}") for other in others]
+        store.reject_rows(rejects)
     return num_ids
 
 
-def duplicate_message(source: annotations_lib.Source, first_row: int, have_same_labels: bool, num_ids: int) -> str:
+def duplicate_message(
+    source: annotations_lib.Source, first: annotations_lib.Source, have_same_labels: bool, num_ids: int
+) -> str:
     """The error for an id that stands on two rows, where that is one."""
     same = "the same" if have_same_labels else "other"
     return (
-        f"{source}: the id stands on row {first_row} already, with {same} labels ({num_ids} such ids in all). Mend the "
-        "file, or say --on_duplicate=merge (union of the labels) or --on_duplicate=first."
+        f"{source}: the id stands on {_where(first, source)} already, with {same} labels ({num_ids} such ids in all). "
+        "Mend the file, or say --on_duplicate=merge (union of the labels) or --on_duplicate=first."
     )
+
+
+def _where(source: annotations_lib.Source, other: annotations_lib.Source) -> str:
+    """Where a row stands, as seen from another one."""
+    return f"row {source.row}" if source.file == other.file else str(source)
 
 
 def merge_labels(rows: Sequence[Any]) -> tuple[list[str], list[str], list[str] | None]:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tfr import features, files, images, planning, shards
+from tfr import features, files, images, shards, taking_over
 from tfr.errors import ConversionError
+from tfr.manifests import ShardPlan
 
 _ROWS_PER_TASK = 16  # rows handed to a thread at once: a hand-over costs about as much as a small image's header
 _PROGRESS_SECS = 0.3
@@ -33,6 +34,8 @@ class ShardReport:
       num_stored_as_is: images whose bytes are the file's own.
       label_counts: label id to records that carry it (keys are text, as JSON has it).
       unknown_counts: label id to records where it is not known.
+      num_taken_over: records that are those of the version that is appended to, but perhaps for their labels.
+      rows: digest of what the rows put into records, see `taking_over.RowsDigest`.
       rejects: [file, row, id, reason, detail] of rows without a record.
     """
 
@@ -46,6 +49,8 @@ class ShardReport:
     file_bytes: int
     checksum: str
     num_stored_as_is: int
+    num_taken_over: int
+    rows: str
     label_counts: dict[str, int]
     unknown_counts: dict[str, int]
     rejects: list[list[Any]]
@@ -58,6 +63,7 @@ class WriteSettings:
     Attributes:
       dataset_dir, plan_dir: where shards and reports go.
       image_dir: the folder that the images are in.
+      previous_dir: the dataset directory that is appended to; '' for none.
       schema: the record schema.
       image: limits and sizes.
       threads: threads that read and verify ahead; 0: none.
@@ -66,6 +72,7 @@ class WriteSettings:
     dataset_dir: str
     plan_dir: str
     image_dir: str
+    previous_dir: str
     schema: features.RecordSchema
     image: images.ImageOptions
     threads: int
@@ -80,6 +87,7 @@ class _Encoded(NamedTuple):
     footer: bytes
     stored_as_is: bool
     reject: tuple[str, str] = ("", "")
+    taken_over: bool = False
 
 
 def report_path(plan_dir: str, file: str) -> str:
@@ -87,7 +95,7 @@ def report_path(plan_dir: str, file: str) -> str:
     return f"{plan_dir}/{file}{REPORT_SUFFIX}"
 
 
-def finished_report(plan: planning.ShardPlan, settings: WriteSettings) -> ShardReport | None:
+def finished_report(plan: ShardPlan, settings: WriteSettings) -> ShardReport | None:
     """The report of a shard that is whole and was written from the very same plan, else None."""
     path = report_path(settings.plan_dir, plan.file)
     if not files.exists(path):
@@ -98,7 +106,7 @@ def finished_report(plan: planning.ShardPlan, settings: WriteSettings) -> ShardR
     return report if same and files.size(f"{settings.dataset_dir}/{plan.file}") == report.file_bytes else None
 
 
-def write_shard(plan: planning.ShardPlan, settings: WriteSettings) -> ShardReport:
+def write_shard(plan: ShardPlan, settings: WriteSettings) -> ShardReport:
     """Writes one shard, or keeps the one that an earlier run finished from the same plan.
 
     The file appears under its name when it is complete; the same plan gives the same bytes every time, so a retry or
@@ -110,15 +118,26 @@ def write_shard(plan: planning.ShardPlan, settings: WriteSettings) -> ShardRepor
     report = finished_report(plan, settings)
     if report is not None and report.num_rows == plan.num_rows:  # another runner may have lost some
         return report
-    tally = _Tally(plan, settings.plan_dir)
-    with shards.create(files.join(settings.dataset_dir, plan.file)) as writer:
+    tally, target = _Tally(plan, settings), f"{settings.dataset_dir}/{plan.file}"
+    old = taking_over.find_whole(_manifest_rows(plan.manifest), settings.schema, settings.previous_dir)
+    if old is None:
+        report = tally.report(_write(plan, settings, tally, target))
+    else:
+        taking_over.link(f"{settings.previous_dir}/{old.file}", target)
+        for row in _manifest_rows(plan.manifest):
+            tally.add(_Encoded(row, b"", b"", b"", True, taken_over=True))
+        report = tally.report(old)
+    files.write_text(report_path(settings.plan_dir, plan.file), json.dumps(dataclasses.asdict(report)))
+    return report
+
+
+def _write(plan: ShardPlan, settings: WriteSettings, tally: "_Tally", target: str) -> shards.ShardWriter:
+    with shards.create(target) as writer:
         for encoded in _encode_ahead(_manifest_rows(plan.manifest), settings):
             if encoded.record is not None:
                 writer.write(encoded.record, encoded.header, encoded.footer)
             tally.add(encoded)
-    report = tally.report(writer)
-    files.write_text(report_path(settings.plan_dir, plan.file), json.dumps(dataclasses.asdict(report)))
-    return report
+    return writer
 
 
 def _manifest_rows(path: str) -> Iterator[dict[str, Any]]:
@@ -158,7 +177,10 @@ def map_ahead(pool: concurrent.futures.Executor, function: Callable, items: Iter
 
 
 def _encode(row: dict[str, Any], settings: WriteSettings) -> _Encoded:
-    """Reads, verifies and serialises one example."""
+    """Reads, verifies and serialises one example, or takes it over."""
+    if taking_over.is_old(row["path"], settings.previous_dir):
+        record = taking_over.serialize(row, settings.schema)
+        return _Encoded(row, record, *shards.frame(record), stored_as_is=True, taken_over=True)
     try:
         prepared = images.prepare_image(_read_image(row["path"], settings.image_dir), settings.image)
     except images.ImageRejectedError as err:
@@ -198,13 +220,14 @@ def _check_folder(folder: str) -> None:
 class _Tally:
     """Counts what became of the rows of one shard, and says now and then how far it is."""
 
-    def __init__(self, plan: planning.ShardPlan, plan_dir: str):
+    def __init__(self, plan: ShardPlan, settings: WriteSettings):
         self._plan = plan
-        self._rows = self._stored_as_is = 0
+        self._digest = taking_over.RowsDigest(settings.schema)
+        self._rows = self._stored_as_is = self._taken_over = 0
         self._labels: collections.Counter[int] = collections.Counter()
         self._unknown: collections.Counter[int] = collections.Counter()
         self._rejects: list[list[Any]] = []
-        self._progress_path = f"{plan_dir}/{plan.file}.progress" if files.is_local(plan_dir) else None
+        self._progress_path = f"{settings.plan_dir}/{plan.file}.progress" if files.is_local(settings.plan_dir) else None
         self._next_progress = time.monotonic() + _PROGRESS_SECS
 
     def add(self, encoded: _Encoded) -> None:
@@ -215,6 +238,8 @@ class _Tally:
             self._rejects.append([*row["source"], row["id"], *encoded.reject])
         else:
             self._stored_as_is += encoded.stored_as_is
+            self._taken_over += encoded.taken_over
+            self._digest.add(row)
             for label in row["labels"]:
                 self._labels[label] += 1
             for label in row["unknown"]:
@@ -224,7 +249,7 @@ class _Tally:
                 file.write(f"{self._rows} {len(self._rejects)}")
             self._next_progress = time.monotonic() + _PROGRESS_SECS
 
-    def report(self, writer: shards.ShardWriter) -> ShardReport:
+    def report(self, writer: shards.ShardWriter | taking_over.OldShard) -> ShardReport:
         """The final word on the shard."""
         if self._progress_path and os.path.exists(self._progress_path):
             os.unlink(self._progress_path)
@@ -239,6 +264,8 @@ class _Tally:
             file_bytes=writer.file_bytes,
             checksum=writer.checksum,
             num_stored_as_is=self._stored_as_is,
+            num_taken_over=self._taken_over,
+            rows=self._digest.hexdigest(),
             label_counts={str(label): count for label, count in self._labels.items()},
             unknown_counts={str(label): count for label, count in self._unknown.items()},
             rejects=self._rejects,

@@ -49,6 +49,7 @@ def build_vocabulary(
     labels: Sequence[str] = (),
     min_count: int = 1,
     exclude: Sequence[str] = (),
+    first: Sequence[str] = (),
 ) -> Vocabulary:
     """Chooses the labels of a dataset and their order.
 
@@ -59,6 +60,7 @@ def build_vocabulary(
       labels: the same as a sequence.
       min_count: labels on fewer images are left out (not applied to fixed labels).
       exclude: labels to leave out.
+      first: labels that have the first ids whatever their counts, in this order.
 
     Raises:
       UsageError: a label to exclude does not occur.
@@ -72,6 +74,11 @@ def build_vocabulary(
         names = [name for name in fixed if name not in excluded]
     else:
         names = sorted(name for name, count in counts.items() if count >= min_count and name not in excluded)
+    if first and fixed and tuple(names[: len(first)]) != tuple(first):
+        raise AnnotationError(
+            f"The fixed labels must begin with those that have ids already, in order: {_some(first)}."
+        )
+    names = [*first, *(name for name in names if name not in set(first))]
     if not names:
         raise AnnotationError(
             f"No labels are left of the {len(counts)} that occur: check --label_columns, --min_label_count "

@@ -94,7 +94,8 @@ _ICC_TO_SRGB = _images.bool("icc_to_srgb", False, "Convert colours by the embedd
 _output = FLAGS.group("Output")
 _DATA_DIR = _output.string("data_dir", None, "Root of dataset directories.", required=True)
 _NAME = _output.string("name", None, "Name of the dataset: a-z, 0-9 and _.", required=True)
-_VERSION = _output.string("version", "1.0.0", "Version of the dataset.")
+_VERSION = _output.string("version", None, "Version of the dataset. Default: 1.0.0, or the next after --append_to.")
+_APPEND_TO = _output.string("append_to", None, "A finished version that the new one begins with; its records stay.")
 _DESCRIPTION = _output.string("description", "", "A text for the dataset's metadata.")
 _MAX_EXAMPLES_PER_SPLIT = _output.integer(
     "max_examples_per_split", None, "Take so many rows of each split only, for a quick try.", lower=1
@@ -138,7 +139,8 @@ def main(args: list[str]) -> None:
         images=_IMAGES.value,
         data_dir=_DATA_DIR.value,
         name=_NAME.value,
-        version=_VERSION.value,
+        version=_VERSION.value or "",
+        append_to=_APPEND_TO.value,
         description=_DESCRIPTION.value,
         format=_FORMAT.value,
         read=_read_options(),
