@@ -184,7 +184,7 @@ def begin(config: ConvertConfig, plan: Plan) -> None:
         files.remove(f"{folder}/{dataset_dir.INFO_FILE}")  # first: from here on there is no dataset
     for name in names:
         is_ours = name.startswith(f"{config.name}-") or ".tmp-" in name or _METADATA.fullmatch(name)
-        if name not in keep and (overwritten or is_ours):
+        if name.rstrip("/") not in keep and (overwritten or is_ours):
             _remove(f"{folder}/{name}")
     reports = {file + REPORT_SUFFIX for file in keep}
     for name in files.list_names(plan_dir(config)):
