@@ -208,7 +208,7 @@ def test_a_folder_that_another_package_hides_is_not_taken_for_it(tmp_path):
         tfr.build(second, config="few", data_dir=str(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("name", ["synthetic_shapes", "movie_posters"])
+@pytest.mark.parametrize("name", ["synthetic_shapes", pytest.param("movie_posters", marks=pytest.mark.slow)])
 def test_tfdss_own_build_command_works_in_a_builders_folder(name, tmp_path, run_python):
     pytest.importorskip("mlcroissant", reason="the tfds command needs it: pip install 'tfr[tfds-cli]'")
     source = pathlib.Path(datasets.__file__).parent / name

@@ -1,16 +1,21 @@
-"""What TFDS documents of its datasets, on those of tfr: slices, ReadConfig, decoders, batches, frames."""
+"""What TFDS documents of its datasets, on those of tfr: slices, ReadConfig, decoders, batches, frames, data sources."""
 
+import io
 import itertools
+import pickle
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
 import tfr
+import tfr.datasets
 from tfr import dataset_dir
 
 NUM_IMAGES, NUM_SHARDS = 43, 4
+OPTIONS = {"label_mode": "multi", "split_ratios": "train=1", "num_shards": NUM_SHARDS}
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +29,32 @@ def images(tmp_path_factory, make_photo):
     return folder
 
 
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory, images):
-    """A directory that tfr convert wrote, opened by TFDS; one split of four shards."""
-    data_dir = str(tmp_path_factory.mktemp("data"))
-    tfr.convert(
-        str(images),
-        data_dir=data_dir,
-        name="photos",
-        label_mode="multi",
-        split_ratios="train=1",
-        num_shards=NUM_SHARDS,
+def make_by_convert(images, data_dir, **options):
+    """The name of what tfr convert wrote."""
+    tfr.convert(images, data_dir=data_dir, name="photos", **OPTIONS, **options)
+    return "photos"
+
+
+def make_by_builder(images, data_dir, file_format=None):
+    """The name of what a TFDS builder of tfr wrote."""
+    builder = tfds.builder(
+        "annotated_images", data_dir=data_dir, annotations=images, file_format=file_format, **OPTIONS
     )
-    return tfds.builder("photos", data_dir=data_dir)
+    builder.download_and_prepare()
+    return f"annotated_images/{builder.builder_config.name}"
+
+
+@pytest.fixture(scope="module", params=[make_by_convert, make_by_builder])
+def name_and_data_dir(request, tmp_path_factory, images):
+    data_dir = str(tmp_path_factory.mktemp("data"))
+    return request.param(str(images), data_dir), data_dir
+
+
+@pytest.fixture(scope="module")
+def builder(name_and_data_dir):
+    """A dataset of one split of four shards, opened by TFDS."""
+    name, data_dir = name_and_data_dir
+    return tfds.builder(name, data_dir=data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +231,71 @@ def test_batches_are_padded_and_minus_one_is_everything(builder):
     np.testing.assert_array_equal(whole["id"], np.concatenate([batch["id"] for batch in batches]))
 
 
-def test_a_frame(builder, stored):
+def test_a_frame(builder, stored, name_and_data_dir):
     frame = tfds.as_dataframe(builder.as_dataset(split="train").take(3), builder.info)
     assert frame["id"].tolist() == stored[:3]
     assert frame["image"][0].shape == (16, 24, 3)
-    loaded, info = tfds.load("photos", split="train", data_dir=builder.data_path.parent.parent, with_info=True)
+    name, data_dir = name_and_data_dir
+    loaded, info = tfds.load(name, split="train", data_dir=data_dir, with_info=True)
     assert info.full_name == builder.info.full_name
     assert len(tfds.as_dataframe(loaded)) == NUM_IMAGES
+
+
+# Data sources: records at random, for PyTorch and JAX
+
+_READ = """
+import pickle, sys
+
+class Without:  # finds what a finder finds but TensorFlow, as where that is not installed
+    def __init__(self, finder):
+        self._finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+
+    def find_spec(self, name, *args):
+        hidden = name.partition(".")[0] in ("tensorflow", "keras")
+        return None if hidden else self._finder.find_spec(name, *args)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+try:
+    import tensorflow
+except ModuleNotFoundError:
+    pass
+else:
+    raise AssertionError("TensorFlow is there")
+import tensorflow_datasets as tfds
+name, data_dir, path = sys.argv[1:]
+source = tfds.data_source(name, data_dir=data_dir, split="train")
+middle = tfds.data_source(name, data_dir=data_dir, split="train[10:20]")
+encoded = tfds.data_source(name, data_dir=data_dir, split="train", decoders={"image": tfds.decode.SkipDecoding()})
+result = {
+    "all": list(source),
+    "batch": [example["id"] for example in source.__getitems__([5, 3, 5])],
+    "middle": [example["id"] for example in middle],
+    "encoded": encoded[0]["image"],
+    "names": tfds.builder(name, data_dir=data_dir).info.features["labels"].feature.names,
+}
+with open(path, "wb") as file:
+    pickle.dump(result, file)
+"""
+
+
+@pytest.mark.parametrize("make", [make_by_convert, make_by_builder])
+def test_data_sources_read_array_records_where_tensorflow_is_not(make, images, tmp_path, run_python):
+    pytest.importorskip("array_record", reason="array records need it: pip install 'tfr[array-record]'")
+    name = make(str(images), str(tmp_path), file_format="array_record")
+    finished = run_python("-c", _READ, name, tmp_path, tmp_path / "result.pickle", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    found = pickle.loads((tmp_path / "result.pickle").read_bytes())
+    ids = [example["id"] for example in found["all"]]
+    files = sorted(str(path.relative_to(images)).encode() for path in images.rglob("*.jpg"))
+    assert sorted(ids) == files
+    assert found["batch"] == [ids[5], ids[3], ids[5]]
+    assert found["middle"] == ids[10:20]
+    assert found["encoded"] == (images / ids[0].decode()).read_bytes()
+    for example in found["all"]:
+        data = (images / example["id"].decode()).read_bytes()
+        exact = np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+        assert np.abs(example["image"] - exact).max() <= 4  # decoders round differently
+        assert [found["names"][label] for label in example["labels"]] == [example["id"].decode()[0]]
