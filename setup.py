@@ -59,6 +59,7 @@ setup(
         "protobuf>=6.31",
         "pyarrow>=21.0",
         "scikit-learn>=1.7",
+        "scipy>=1.15",
         "simplejpeg>=1.9",
         "tenacity>=9.0",
         "tensorboard>=2.20",

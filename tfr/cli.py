@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": ("tfr.commands.inspect", "Show a dataset directory: splits, labels, shards, sample images"),
     "stats": ("tfr.commands.stats", "Count labels, sizes and splits of a dataset; call out what is odd"),
     "verify": ("tfr.commands.verify", "Check every record of a dataset directory, bytes to images"),
+    "duplicates": ("tfr.commands.duplicates", "List exact and near duplicates, and those that leak across splits"),
     "export-annotations": (
         "tfr.commands.export_annotations",
         "A dataset directory back to CSV or JSONL and image files",

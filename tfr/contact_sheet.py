@@ -70,8 +70,13 @@ def draw_split(builder: tfds.core.DatasetBuilder, split: str, num_images: int, o
         caption = ", ".join(names[i] for i in np.atleast_1d(example[key])) or "(no labels)"
         cells.append((Image.open(io.BytesIO(example["image"])), caption))
     if cells:
-        buffer = io.BytesIO()
-        draw(cells).save(buffer, "PNG")
-        with files.atomic_write(output) as file:
-            file.write(buffer.getvalue())
+        write(cells, output)
     return len(cells)
+
+
+def write(cells: Sequence[tuple[Image.Image, str]], output: str, columns: int | None = None) -> None:
+    """Writes a grid of images (see `draw`) as a PNG file."""
+    buffer = io.BytesIO()
+    draw(cells, columns).save(buffer, "PNG")
+    with files.atomic_write(output) as file:
+        file.write(buffer.getvalue())
