@@ -86,7 +86,7 @@ def join(size: int, links: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarra
 
 
 def _joined(labels: np.ndarray, links: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    if not links:
+    if not links or not len(labels):
         return labels
     one, other = (labels[np.concatenate(side)] for side in zip(*links, strict=True))
     size = labels.max() + 1
