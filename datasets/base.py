@@ -116,6 +116,7 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
             "version": str(self.version),
             "file_format": self.info.file_format.value,
             "num_shards": download_config.num_shards,
+            "max_shard_size_mb": _max_shard_size_mb(download_config.max_shard_size),
             "max_examples_per_split": download_config.max_examples_per_split or None,
         }
         if schema is not None:
@@ -149,6 +150,12 @@ class TaggedImagesBuilder(dataset_builder.FileReaderBuilder, skip_registration=T
             if key in features:
                 mine, found = (getattr(side[key], "feature", side[key]) for side in (self.info.features, features))
                 mine.names = found.names
+
+
+def _max_shard_size_mb(num_bytes: int) -> int:
+    """The size in MiB that shards are made for: ours, unless the user names another than TFDS's 1 GiB."""
+    is_default = num_bytes == tfds.download.DownloadConfig.max_shard_size
+    return ConvertConfig.max_shard_size_mb if is_default else max(num_bytes >> 20, 1)
 
 
 def _make_runner(config: tfds.download.DownloadConfig) -> "runners.Runner":

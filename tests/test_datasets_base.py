@@ -1,6 +1,7 @@
 """What all named datasets have from their base class: TFDS's files, its options, its ways to run."""
 
 import importlib.util
+import json
 import pathlib
 import sys
 
@@ -142,6 +143,12 @@ def test_array_records(tmp_path):
     source = tfds.data_source("movie_posters", data_dir=tmp_path, split="train")
     assert len(source) == 7
     assert source[6]["image"].shape[2] == 3
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, 128), ({"max_shard_size": 300 << 20}, 300)])
+def test_max_shard_size(build, options, expected):
+    conversion = json.loads((build(**options).data_path / "conversion.json").read_text())
+    assert conversion["config"]["max_shard_size_mb"] == expected
 
 
 def test_nothing_is_left_of_a_build_that_fails(build, tmp_path):

@@ -201,4 +201,5 @@ def test_real_sample(shared_data, build, labels, num_labels):
     config = mirflickr.MirflickrConfig(name="sample", labels=labels)
     builder = build(config, manual_dir=shared_data / "mirflickr_sample")
     assert builder.info.splits.total_num_examples == 300
+    assert {example["license"] for example in tfds.as_numpy(builder.as_dataset(split="test"))} == {b""}, "it has none"
     assert builder.info.features["labels"].feature.num_classes == num_labels

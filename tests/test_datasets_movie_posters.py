@@ -31,11 +31,11 @@ class FirstRowsTest(tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture
 def build(tmp_path):
-    """build(config, **options): a prepared builder of the dummy data."""
+    """build(config, manual_dir): a prepared builder."""
 
-    def make(config=None, **options):
+    def make(config=None, manual_dir=DUMMY_DATA):
         builder = tfds.builder("movie_posters", data_dir=tmp_path, config=config)
-        download_config = tfds.download.DownloadConfig(manual_dir=DUMMY_DATA, **options)
+        download_config = tfds.download.DownloadConfig(manual_dir=manual_dir)
         builder.download_and_prepare(download_config=download_config)
         return builder
 
@@ -91,3 +91,18 @@ def test_info_is_there_before_and_after_the_data(build, tmp_path):
         assert "Chu" in info.citation
         assert info.supervised_keys == ("image", "labels")
         assert info.features["labels"].feature.names == list(movie_posters.GENRES)
+
+
+@pytest.mark.parametrize(
+    ("config", "splits", "rejects"),
+    [
+        ("all", {"train": 2428, "validation": 268, "test": 301}, {"duplicate_id": 3, "no_image": 100}),
+        ("frequent", {"train": 2428, "validation": 268, "test": 301}, {"duplicate_id": 3, "no_image": 100}),
+        ("first_3000", {"train": 2397, "validation": 600}, {"duplicate_id": 3}),
+    ],
+)
+def test_real_set(shared_data, build, config, splits, rejects):
+    info = build(config, shared_data / "movie_posters").info
+    assert {name: split.num_examples for name, split in info.splits.items()} == splits
+    assert info.metadata["rejects_by_reason"] == rejects
+    assert info.metadata["images_without_row"] == 120

@@ -6,11 +6,12 @@ import hashlib
 import tensorflow_datasets as tfds
 from etils import epath
 
+from tfr import progress
 from tfr.annotations import mirflickr_reader
 from tfr.errors import DatasetError
 
 _URL = "https://press.liacs.nl/mirflickr/mirflickr25k.v3b/"
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20  # what progress is counted in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,8 @@ def _manual_dir(dl_manager: tfds.download.DownloadManager) -> epath.Path | None:
 def _check(path: epath.Path, archive: Archive) -> None:
     digest, size = hashlib.md5(usedforsecurity=False), 0
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        for chunk in progress.count(chunks, f"checking {archive.name}", "MiB"):
             digest.update(chunk)
             size += len(chunk)
     if (size, digest.hexdigest()) != (archive.size, archive.md5):
