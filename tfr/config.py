@@ -71,7 +71,8 @@ class ConvertConfig:
         sizes the shards. Without it rows must name files in full and `num_shards` is needed.
       max_examples_per_split: rows of each split that are taken, for a quick try; the others are listed as rejected.
       num_shards: shards of each split; default: by size.
-      max_shard_size_mb: size in MiB that shards are made for when `num_shards` is unset.
+      max_shard_size_mb: size in MiB of image files that shards stay below, but for rare bad luck, when `num_shards` is
+        unset.
       file_format: 'tfrecord', or 'array_record' for reading records at random (`tfds.data_source`, Grain).
       max_rejects: the conversion fails when more rows than this become no example; None: any number is fine.
       overwrite: whether to replace a dataset that is there already.

@@ -41,8 +41,23 @@ def choose_num_shards(num_rows: int, num_bytes: int, config: ConvertConfig) -> i
     """How many shards a split gets; depends on the input alone, so that it is the same for any number of workers."""
     if config.num_shards is not None:
         return config.num_shards
-    by_size = math.ceil(num_bytes / (config.max_shard_size_mb << 20))
-    return max(by_size, min(_MIN_SHARDS, num_rows // _MIN_ROWS_PER_SHARD), 1)
+    return max(
+        _num_shards_by_size(num_rows, num_bytes, config.max_shard_size_mb << 20),
+        min(_MIN_SHARDS, num_rows // _MIN_ROWS_PER_SHARD),
+        1,
+    )
+
+
+def _num_shards_by_size(num_rows: int, num_bytes: int, limit: int) -> int:
+    """Shards enough that hardly one ever has more bytes than the limit, if shards have dozens of images.
+
+    Rows fall into shards by their hashes, so that about k +- sqrt(k) of them come where k are meant to: shards are
+    filled to four such deviations below the limit, which leaves room for images of unequal size as well.
+    """
+    if num_bytes <= limit:
+        return 1
+    fitting = limit * num_rows / num_bytes
+    return math.ceil(num_rows / max(fitting - 4 * math.sqrt(fitting), fitting / 4))
 
 
 def shard_index(hash_: bytes, num_shards: int) -> int:

@@ -101,7 +101,7 @@ _MAX_EXAMPLES_PER_SPLIT = _output.integer(
     "max_examples_per_split", None, "Take so many rows of each split only, for a quick try.", lower=1
 )
 _NUM_SHARDS = _output.integer("num_shards", None, "Shards of each split. Default: by size.", lower=1)
-_MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", 128, "Size in MiB that shards are made for.", lower=1)
+_MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", 128, "Size in MiB that shards stay below.", lower=1)
 _FILE_FORMAT = _output.enum("file_format", "tfrecord", FILE_FORMATS, "Format of the shards; array_record is for Grain.")
 _MAX_REJECTS = _output.integer("max_rejects", None, "Fail if more rows than this become no example.", lower=0)
 _OVERWRITE = _output.bool("overwrite", False, "Replace a dataset that is there already.")
