@@ -4,6 +4,7 @@
 
 Each case runs in a process of its own; imports are not timed.
 
+  stats      labels counted, image sizes from the headers; no image decoded
   verify     every shard read, both checksums of every record, every image decoded, all counts compared
   convert    planning, the Beam job and publishing, every image verified
 """
@@ -17,7 +18,7 @@ import time
 import bench_conversion
 import peers
 
-CASES = ["verify", "convert"]
+CASES = ["verify", "stats", "convert"]
 
 
 def _verify(folder):
@@ -29,12 +30,21 @@ def _verify(folder):
     return time.perf_counter() - started
 
 
+def _stats(folder):
+    from tfr import statistics_report
+
+    started = time.perf_counter()
+    report = statistics_report.make(folder)
+    assert report.to_text()
+    return time.perf_counter() - started
+
+
 def _run(args):
     folder = tempfile.mkdtemp(prefix="bench-looking-")
     try:
         seconds = bench_conversion.convert(args, folder)
         dataset = os.path.join(folder, "data")
-        runs = {"convert": lambda: seconds, "verify": lambda: _verify(dataset)}
+        runs = {"convert": lambda: seconds, "verify": lambda: _verify(dataset), "stats": lambda: _stats(dataset)}
         peers.report_case(args.count, runs[args.case]())
     finally:
         shutil.rmtree(folder)
