@@ -77,7 +77,7 @@ OF_ODD = ["--label_encoding=one_hot", f'--label_columns="{ODD[0]}:{ODD[-1]}"', "
     [
         (MULTI, ["--label_mode=multi"]),
         (MULTI, ["--label_mode=multi", "--num_shards=3", "--split_seed=7", "--image_size=20", "--min_side=9"]),
-        (MULTI, ["--label_mode=multi", "--file_format=array_record"]),
+        (MULTI, ["--label_mode=multi", "--file_format=array_record", "--keep_png"]),
         (SINGLE, ["--label_mode=single"]),
         (BRACKETS, ["--label_encoding=text", "--empty_labels=none"]),
         (UNKNOWN, ["--label_columns=a:c"]),

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tfr import cli, drift, findings, html_page, statistics, statistics_report
+from tfr import cli, drift, findings, html_page, shard_jobs, statistics, statistics_report
 from tfr.errors import DatasetError
 from tfr.statistics import SplitStatistics, Statistics
 
@@ -44,7 +44,8 @@ def dataset(tmp_path, make_photo, encode, capsys):
 
 
 @pytest.mark.parametrize("num_workers", [1, 4])
-def test_counts_what_is_there(dataset, num_workers):
+def test_counts_what_is_there(dataset, num_workers, monkeypatch):
+    monkeypatch.setattr(shard_jobs, "_MIN_RECORDS", 1)
     counted = statistics.compute(dataset, num_workers=num_workers, samples_per_label=2)
     assert list(counted.splits) == ["train", "test"]
     train, test = counted.splits.values()
@@ -169,7 +170,7 @@ def test_nothing_is_said_of_what_is_in_order():
         ({"train": make_split(500, [100, 30], {(0, 1): 30})}, "implied", "Never: b without a"),
         ({"train": make_split(500, [99, 99], unknown=[(0, 300)])}, "unknown", "half of the images: a"),
         ({"train": make_split(500, [99, 99]), "test": make_split(50, [9, 9])}, "small_split", r"test \(50\)"),
-        ({"train": make_split(500, [99, 99], widths={32: 500})}, "tiny", "smaller than 32 pixels"),
+        ({"train": make_split(500, [99, 99], widths={32: 500})}, "tiny", "median image has 32 pixels"),
     ],
 )  # fmt: skip
 def test_what_is_odd_is_called_out(splits, kind, words):

@@ -71,7 +71,7 @@ def _rare(labels: _Labels) -> Iterator[Finding]:
     if never := [labels.names[i] for i in ids if not labels.total(i)]:
         yield Finding("unused", f"On no image: {_some(never)}", "Leave them out: --exclude_labels")
     if few := [i for i in ids if labels.total(i) and labels.trained_on(i) < labels.rare]:
-        named = _some([f"{labels.names[i]} ({labels.trained_on(i)})" for i in few])
+        named = _some([f"{labels.names[i]} ({labels.trained_on(i)})" for i in sorted(few, key=labels.trained_on)])
         yield Finding(
             "rare",
             f"Too rare to learn, on fewer than {labels.rare} images of {labels.learnt_from!r}: {named}",
@@ -209,13 +209,13 @@ def _sizes(statistics: Statistics) -> Iterator[Finding]:
     if 0 < side < _TINY_SIDE:
         yield Finding(
             "tiny",
-            f"Half of the images are smaller than {side:.0f} pixels",
+            f"The median image has {side:.0f} pixels on its shorter side",
             "Take a model for small images, or larger images",
         )
     if side > _LARGE_SIDE:
         yield Finding(
             "large",
-            f"Half of the images are larger than {side:.0f} pixels on both sides",
+            f"The median image has {side:.0f} pixels on its shorter side",
             "Models look at far fewer: --image_size=512 makes the records smaller and training's reading faster",
         )
 

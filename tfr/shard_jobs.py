@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from tfr import progress, shard_writer
 
 _THREADS = 2  # of a process: decoding leaves the interpreter's lock free for about two
+_MIN_RECORDS = 4000  # of a process: in the time that one takes to start, so many images are decoded
 T = TypeVar("T")
 
 
@@ -47,7 +48,8 @@ def for_each_shard(
 ) -> Iterator[tuple[Shard, T]]:
     """Yields what a function returns for each shard, in order, and shows how many records are done.
 
-    With more workers than two, processes share the shards; they take a second to start.
+    With more workers than two, processes share the shards of larger datasets. A script that calls this then needs
+    `if __name__ == "__main__":` around its own work, since new processes import it.
 
     Args:
       function: takes a shard and the number of threads that it may use (0: none but its own); picklable.
@@ -56,9 +58,10 @@ def for_each_shard(
       description: of the progress bar.
     """
     num_workers = num_workers or default_workers()
-    processes = min(math.ceil(num_workers / _THREADS), len(shards))
-    threads = min(num_workers, _THREADS) if num_workers > 1 else 0
-    with progress.bar(sum(shard.num_records for shard in shards), description, "records") as bar:
+    num_records = sum(shard.num_records for shard in shards)
+    processes = min(math.ceil(num_workers / _THREADS), len(shards), num_records // _MIN_RECORDS + 1)
+    threads = _THREADS if num_workers > 1 else 0
+    with progress.bar(num_records, description, "records") as bar:
         for shard, result in zip(shards, _results(function, shards, processes, threads), strict=True):
             bar.update(shard.num_records)
             yield shard, result

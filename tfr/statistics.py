@@ -61,9 +61,11 @@ class SplitStatistics:
 
     def add(self, other: "SplitStatistics", samples_per_label: int) -> None:
         """Adds the counts of a further shard."""
-        for field in dataclasses.fields(self):
-            if field.name != "samples":  # numbers and counters both add up
-                setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        self.num_images += other.num_images
+        self.total_bytes += other.total_bytes
+        for value, more in zip(vars(self).values(), vars(other).values(), strict=True):
+            if isinstance(value, collections.Counter):
+                value.update(more)
         for label, samples in other.samples.items():
             mine = self.samples.setdefault(label, [])
             mine += samples[: samples_per_label - len(mine)]
@@ -127,6 +129,8 @@ def compute(path: str, *, num_workers: int | None = None, samples_per_label: int
     layout = record_layout.layout_of(builder)
     result = dataset_dir.read_conversion(os.fspath(builder.data_path)).get("result", {})
     names = sorted(builder.info.splits, key=lambda name: (name != "train", name))
+    if not names:
+        raise DatasetError(f"{builder.info.full_name} has no splits: there is nothing to count.")
     splits = {name: SplitStatistics() for name in names}
     count = functools.partial(_count_shard, layout=layout, samples_per_label=samples_per_label)
     every = sorted(shard_jobs.shards_of(builder), key=lambda shard: (names.index(shard.split), shard.path))

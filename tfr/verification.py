@@ -81,7 +81,8 @@ def verify(path: str, *, num_workers: int | None = None, max_problems: int = 100
     log.add(_file_problems(builder.info.name, shards, sizes, conversion))
     manifest = {entry["file"]: {**entry, "size": sizes.get(entry["file"])} for entry in conversion.get("shards", ())}
     totals = _read_shards(there, expected, manifest, num_workers, log)
-    log.add(_count_problems(builder, folder, layout, totals, complete=len(there) == len(shards)))
+    if conversion and len(there) == len(shards):
+        log.add(_count_problems(builder, folder, layout, totals))
     return Verification(
         dataset_dir=folder,
         num_shards=len(there),
@@ -219,11 +220,8 @@ def _count_problems(
     folder: str,
     layout: record_layout.RecordLayout,
     totals: _Totals,
-    complete: bool,
 ) -> Iterator[Problem]:
-    """Bytes and label counts of undamaged splits that differ from what the metadata say."""
-    if not complete:
-        return
+    """Bytes and label counts of undamaged splits that differ from what the conversion wrote of them."""
     for name, split in builder.info.splits.items():
         if name not in totals.damaged and split.num_bytes != totals.bytes[name]:
             message = f"split {name!r} has {totals.bytes[name]} bytes of records, not {split.num_bytes} as it says"
@@ -240,8 +238,8 @@ def _count_problems(
 def _not_compared(folder: str, conversion: Mapping[str, Any], layout: record_layout.RecordLayout) -> Iterator[str]:
     if not conversion:
         yield (
-            f"{folder} has no {dataset_dir.CONVERSION_FILE} (tfr convert did not make it): checksums of whole shards, "
-            "fingerprints, and the way in which images are stored were not checked"
+            f"{folder} has no {dataset_dir.CONVERSION_FILE} (tfr convert did not make it): bytes and checksums of "
+            "whole shards, fingerprints, and the way in which images are stored were not checked"
         )
     if not layout.has_id:
         yield "records have no feature 'id': it was not checked whether any occurs twice"
