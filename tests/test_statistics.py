@@ -1,6 +1,7 @@
 """`tfr.statistics`, the differences between splits, what is worth knowing, and `tfr stats`."""
 
 import collections
+import dataclasses
 import json
 import pathlib
 import re
@@ -106,8 +107,8 @@ def test_distances_of_distributions():
     assert drift.jensen_shannon(*random) == pytest.approx(distance.jensenshannon(*random, base=2) ** 2)
 
 
-def make_split(num_images, label_counts, pairs=(), widths=None, unknown=()):
-    return SplitStatistics(
+def make_split(num_images, label_counts, pairs=(), widths=None, unknown=(), **others):
+    split = SplitStatistics(
         num_images=num_images,
         label_counts=collections.Counter(dict(enumerate(label_counts))),
         unknown_counts=collections.Counter(dict(unknown)),
@@ -116,6 +117,7 @@ def make_split(num_images, label_counts, pairs=(), widths=None, unknown=()):
         widths=collections.Counter(widths or {300: num_images}),
         heights=collections.Counter({300: num_images}),
     )
+    return dataclasses.replace(split, **{name: collections.Counter(counts) for name, counts in others.items()})
 
 
 def make(names, splits, **rest):
@@ -171,6 +173,11 @@ def test_nothing_is_said_of_what_is_in_order():
         ({"train": make_split(500, [99, 99], unknown=[(0, 300)])}, "unknown", "half of the images: a"),
         ({"train": make_split(500, [99, 99]), "test": make_split(50, [9, 9])}, "small_split", r"test \(50\)"),
         ({"train": make_split(500, [99, 99], widths={32: 500})}, "tiny", "median image has 32 pixels"),
+        ({"train": make_split(500, [99, 99], widths={2000: 9}, heights={1500: 9})}, "large", "median image has 1500"),
+        ({"train": make_split(500, [99, 99], labels_per_image={0: 60, 1: 440})}, "no_labels", "60 of 500 images"),
+        ({"train": make_split(500, [99, 99], formats={"jpeg": 498, "unreadable": 2})}, "unreadable", "2 images have"),
+        ({"train": make_split(500, [99, 99]), "test": make_split(500, [99, 300])}, "label_drift", r"b \(60.0%, not 19"),
+        ({"train": make_split(500, [99]), "test": make_split(500, [99], widths={9: 500})}, "drift", "Widths in 'test'"),
     ],
 )  # fmt: skip
 def test_what_is_odd_is_called_out(splits, kind, words):
