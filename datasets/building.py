@@ -89,7 +89,8 @@ class BuildResult:
         """The same in plain words."""
         lines = [f"{'Already built, nothing to do' if self.reused else 'Built'}: {self.dataset_dir}"]
         for name, split in self.splits.items():
-            size = f"{split['bytes'] / (1 << 20):.1f} MiB in {split['shards']} shards ({self.file_format})"
+            shards = f"{split['shards']} {'shard' if split['shards'] == 1 else 'shards'}"
+            size = f"{split['bytes'] / (1 << 20):.1f} MiB in {shards} ({self.file_format})"
             lines.append(f"  {name:<23} {split['examples']} examples, {size}")
         lines.append(f"  {'features':<23} {', '.join(f'{name} ({kind})' for name, kind in self.features.items())}")
         if self.conversion:

@@ -29,10 +29,10 @@ def main(args: list[str]) -> None:
 
 def _next_steps(name: str, folder: str) -> str:
     return f"""Made {folder}
-  {name + "_dataset_builder.py":<32} the labels, and where annotations and images are: start here
-  {"dummy_data/":<32} a small sample in the layout of the real data
-  {name + "_dataset_builder_test.py":<32} builds the sample:  python -m pytest {folder}
-  {"README.md, CITATIONS.bib, TAGS.txt":<32} what the dataset's page says
+  {name + "_dataset_builder.py":<34} the labels, and where annotations and images are: start here
+  {"dummy_data/":<34} a small sample in the layout of the real data
+  {name + "_dataset_builder_test.py":<34} builds the sample:  python -m pytest {folder}
+  {"README.md, CITATIONS.bib, TAGS.txt":<34} what the dataset's page says
 Then
   tfr build {folder} --data_dir=data --manual_dir=FOLDER_WITH_YOUR_DATA
   tfr train --dataset=data/{name} --run_dir=runs/{name}"""
