@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tfr
+import tfr.datasets
 from tfr.errors import DatasetError, UsageError
 
 NUM_TRAIN, NUM_TEST = 14, 6
@@ -108,6 +109,16 @@ def test_structures_of_splits_and_the_info(data_dir):
 def test_what_does_not_fit_is_named(data_dir, options, error, message):
     with pytest.raises(error, match=message):
         tfr.load(str(data_dir), **options)
+
+
+def test_a_builder_whose_data_are_not_built(tmp_path):
+    with pytest.raises(
+        DatasetError, match=r"'synthetic_shapes/tiny' is not prepared.*Run `tfr build synthetic_shapes/tiny`"
+    ):
+        tfr.load("synthetic_shapes/tiny", data_dir=str(tmp_path))
+    tfr.build("synthetic_shapes/tiny", data_dir=str(tmp_path))
+    train = tfr.load("synthetic_shapes/tiny", data_dir=str(tmp_path), split="train", batch_size=60, image_size=16)
+    assert [labels.shape.as_list() for _, labels in train] == [[50, 9]]
 
 
 def test_ids_are_asked_of_a_dataset_that_has_none(tmp_path):

@@ -41,7 +41,7 @@ def load(
       data_dir: root of dataset directories, for a name. Default: TFDS's own.
       resize: how an image of another shape becomes square: 'squash', 'crop' or 'pad'.
       dtype: of the images: 'float32', or 'uint8', a quarter of the memory.
-      shuffle: whether to read in random order, another one each pass. Otherwise the order is the stored one.
+      shuffle: whether to read in random order, another one each pass. Otherwise the order is that of tfds.load.
       seed: of the shuffling; None: another order each run.
       with_ids: whether batches carry the examples' ids as a third part.
       with_info: whether to return the tfds.core.DatasetInfo too.
