@@ -174,6 +174,14 @@ def test_such_a_dataset_can_be_converted_again(pets, tmp_path):
     assert examples(conversion.convert(again).dataset_dir) == examples(pets("tfrecord"))
 
 
+def test_training_on_it_is_refused_with_the_way_out(pets):
+    from tfr.train import input_pipeline
+
+    with pytest.raises(DatasetError, match=r"pets/1.0.0 has array_record files.*tfr convert --annotations="):
+        input_pipeline.open_dataset(pets("array_record"))
+    assert input_pipeline.open_dataset(pets("tfrecord"))
+
+
 def test_the_records_behind_a_damaged_one_are_found(shard):
     data = bytearray(shard.read_bytes())
     data[data.index(RECORDS[0])] ^= 1
