@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Union
 
-from tfr import files, splits
+from tfr import files, near_duplicates, splits
 from tfr.annotations import Event, ReadOptions
 from tfr.errors import UsageError
 from tfr.images import ImageOptions
@@ -66,6 +66,8 @@ class ConvertConfig:
       split_ratios: shares of the splits for rows whose source names none.
       stratify: whether rows whose source names no split are split so that every label keeps its share in every split
         (iterative stratification), instead of by the hash of their ids. Adding images may then move others.
+      group_near_duplicates: keep images whose fingerprints differ in at most so many of 64 bits, and exact duplicates,
+        in one split; None does not look. Reads every image once more, before the splits are chosen.
       split_seed: another number gives another random split.
       list_images: whether to list the image folder before: it finds images by stem, counts images without a row and
         sizes the shards. Without it rows must name files in full and `num_shards` is needed.
@@ -105,6 +107,7 @@ class ConvertConfig:
     on_duplicate: str = "merge"
     split_ratios: splits.SplitRatios = splits.DEFAULT_RATIOS
     stratify: bool = False
+    group_near_duplicates: int | None = None
     split_seed: int = 0
     list_images: bool = True
     max_examples_per_split: int | None = None
@@ -134,6 +137,8 @@ class ConvertConfig:
         _one_of("--label_mode", self.label_mode, LABEL_MODES)
         _one_of("--file_format", self.file_format, FILE_FORMATS)
         _one_of("--planner", self.planner, PLANNERS)
+        if self.group_near_duplicates is not None:
+            near_duplicates.check_radius("--group_near_duplicates", self.group_near_duplicates)
         if self.planner == "beam":
             self._check_for_beam()
         for flag in ("num_shards", "max_examples_per_split", "num_workers"):
@@ -149,6 +154,7 @@ class ConvertConfig:
         """Raises where something is asked for that needs all rows in one place."""
         whys = {
             "--stratify looks at all rows, one after the other": self.stratify,
+            "--group_near_duplicates compares all images": self.group_near_duplicates is not None,
             "--max_examples_per_split wants the rows of a split in order": self.max_examples_per_split is not None,
             "--group_column with splits that the source names wants all rows of a group at once": (
                 self.read.group_column is not None

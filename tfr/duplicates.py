@@ -169,12 +169,12 @@ class _Finder:
 
     def _pictures(self) -> np.ndarray:
         """For each image the first one that is the very same picture."""
-        same_bytes = _firsts(self._index.digests)
+        same_bytes = near_duplicates.firsts(self._index.digests)
         links = [(np.arange(len(same_bytes)), same_bytes)]
-        for members in _with_company(_firsts(self._index.fingerprints)):
+        for members in _with_company(near_duplicates.firsts(self._index.fingerprints)):
             files_ = np.unique(same_bytes[members])  # one image of each file content
             if len(files_) > 1:
-                pixels = _firsts(np.array([self._pixel_digest(i) for i in files_]))
+                pixels = near_duplicates.firsts(np.array([self._pixel_digest(i) for i in files_]))
                 links.append((files_, files_[pixels]))
         return near_duplicates.merge(len(same_bytes), links)
 
@@ -203,12 +203,6 @@ class _Finder:
             for name, picture, distance in zip(names, pictures[members], distances, strict=True)
         ]
         return Group(found, [self._place(i) for i in members])
-
-
-def _firsts(values: np.ndarray) -> np.ndarray:
-    """For each value the index of the first one that equals it."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return first[inverse]
 
 
 def _with_company(labels: np.ndarray) -> Iterator[np.ndarray]:

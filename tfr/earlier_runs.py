@@ -10,12 +10,14 @@ from typing import IO, Any
 
 from tfr import dataset_dir, files
 from tfr.config import ConvertConfig
+from tfr.duplicate_groups import CACHE_SUFFIX
 from tfr.errors import ConversionError, DatasetError, JobElsewhereError
 from tfr.planning import Plan
 from tfr.shard_writer import REPORT_SUFFIX
 
 STARTED_FILE = "started.json"  # in the plan folder: the config that its finished shards were written with
 _LOCK_FILE = "lock"
+_WORTH_KEEPING = (REPORT_SUFFIX, CACHE_SUFFIX, dataset_dir.REJECTED_FILE)
 _METADATA = re.compile(
     r"features\.json|.+\.labels\.txt|conversion\.json|label_counts\.csv|rejected\.jsonl|images_.+\.txt"
 )
@@ -95,8 +97,8 @@ def _has_finished_shards(config: ConvertConfig) -> bool:
 def exclusive(config: ConvertConfig) -> Iterator[None]:
     """Makes the plan folder and holds it for this process; one at a time can.
 
-    Where the body raises and neither a finished shard nor a list of rejects is there to go on with, all that was made
-    is removed again.
+    Where the body raises and there is nothing to go on with (a finished shard, a list of rejects, the fingerprints of
+    images), all that was made is removed again.
 
     On a local disk the operating system keeps the lock, and frees it however the process ends. Object stores have none:
     two runs of one command there write the same bytes to the same names and do no harm but work twice; a run of another
@@ -130,7 +132,7 @@ def _tidy(config: ConvertConfig, made: list[str]) -> None:
     with contextlib.suppress(OSError):  # on the way out with an error that says more
         if not files.is_local(config.dataset_dir) and files.exists(f"{plan_dir(config)}/{STARTED_FILE}"):
             return  # workers on other machines may go on after their launcher was stopped
-        if _has_finished_shards(config) or files.exists(f"{plan_dir(config)}/{dataset_dir.REJECTED_FILE}"):
+        if any(name.endswith(_WORTH_KEEPING) for name in files.list_names(plan_dir(config))):
             return
         files.remove_tree(plan_dir(config))
         for folder in made:

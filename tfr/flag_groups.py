@@ -59,6 +59,11 @@ class Group:
         """A yes/no flag: --name or --noname."""
         return flags.DEFINE_bool(name, default, help, **self._where)
 
+    def optional_integer(self, name: str, bare: int, help: str) -> Any:
+        """An integer that may be left out: --name is --name=`bare`, and without the flag, or with --noname, None."""
+        flag = flags.Flag(_OptionalInteger(bare), None, name, None, help, boolean=True)
+        return flags.DEFINE_flag(flag, **self._where)
+
     def enum(self, name: str, default: str | None, values: Iterable[str], help: str) -> Any:
         """A flag with a fixed set of values."""
         return flags.DEFINE_enum(name, default, list(values), help, **self._where)
@@ -70,6 +75,21 @@ class Group:
     def multi(self, name: str, help: str) -> Any:
         """A text flag that may be given several times."""
         return flags.DEFINE_multi_string(name, [], help, **self._where)
+
+
+class _OptionalInteger(flags.ArgumentParser):
+    """Reads 'true' and 'false', which absl puts for --name and --noname, and whole numbers."""
+
+    def __init__(self, bare: int):
+        self._bare = bare
+
+    def parse(self, argument: str | int | None) -> int | None:
+        if argument is None or str(argument).lower() == "false":
+            return None
+        return self._bare if str(argument).lower() == "true" else int(argument)
+
+    def flag_type(self) -> str:
+        return "int"
 
 
 def _group_lines(title: str, group: Iterable[flags.Flag]) -> Iterable[str]:

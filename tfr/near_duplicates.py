@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tfr.errors import UsageError
 
@@ -60,6 +58,11 @@ def _first_of(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return places[first][inverse]
 
 
+def firsts(values: np.ndarray) -> np.ndarray:
+    """For each value the index of the first one that equals it; int64."""
+    return _first_of(np.arange(len(values)), values)
+
+
 def merge(size: int, links: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """As `join`, but each component is named by the first of its nodes: int64 (size,)."""
     return _first_of(np.arange(size), join(size, links))
@@ -88,6 +91,9 @@ def join(size: int, links: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarra
 def _joined(labels: np.ndarray, links: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     if not links or not len(labels):
         return labels
+    from scipy.sparse import coo_array  # slow to import, and a config wants only the radius checked
+    from scipy.sparse.csgraph import connected_components
+
     one, other = (labels[np.concatenate(side)] for side in zip(*links, strict=True))
     size = labels.max() + 1
     graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(size, size))

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfr import annotations as annotations_lib
-from tfr import appending, features, files, label_choice, manifests, progress, row_store, vocabulary
+from tfr import (
+    appending,
+    duplicate_groups,
+    features,
+    files,
+    label_choice,
+    manifests,
+    progress,
+    row_store,
+    vocabulary,
+)
 from tfr.config import ConvertConfig
 from tfr.errors import AnnotationError, ConversionError, UsageError
 from tfr.manifests import ShardPlan as ShardPlan  # what planning gives is named by it
@@ -59,6 +69,7 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
         duplicate_ids = _resolve_duplicates(store, config.on_duplicate)
         listed, without_row, similar = _find_images(store, config, listing)
         schema, dropped, label_warnings = _choose_labels(store, config)
+        alike = duplicate_groups.group_rows(store, config, plan_dir)
         _assign_splits(store, config, schema)
         store.limit_splits(config.max_examples_per_split)
         shard_plans = list(_write_manifests(store, schema, config, plan_dir))
@@ -71,7 +82,7 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
             images_without_row=without_row,
             duplicate_ids=duplicate_ids,
             dropped_labels=dropped,
-            warnings=[*store.notes, *similar, *label_warnings],
+            warnings=[*store.notes, *similar, *label_warnings, *alike],
         )
 
 

@@ -36,6 +36,15 @@ class LabelsOfRow(NamedTuple):
     source: Source
 
 
+class GroupedRow(NamedTuple):
+    """A row's image (its path, and its bytes where known), and the group that the source names."""
+
+    seq: int
+    path: str
+    size: int
+    group: str | None
+
+
 class Reject(NamedTuple):
     """One row that became no example, and why."""
 
@@ -208,6 +217,19 @@ class RowStore:
         for seq, labels, num in self._db.execute(query, (num_labels,)):
             yield seq, json.loads(labels), num
 
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return self._db.execute("SELECT count(*) FROM rows").fetchone()[0]
+
+    def grouped_rows(self) -> Iterator[GroupedRow]:
+        """All rows in the order of their images' paths."""
+        query = "SELECT seq, path, size, grp FROM rows ORDER BY path, seq"
+        return (GroupedRow(*values) for values in self._db.execute(query))
+
+    def set_groups(self, groups: Iterable[tuple[str, int]]) -> None:
+        """Gives rows, named by (group, seq), another group."""
+        self._db.executemany("UPDATE rows SET grp = ? WHERE seq = ?", groups)
+
     def take_own_splits(self) -> None:
         """Puts the splits that the source names into TFDS's words; a row without one follows its group.
 
@@ -223,7 +245,8 @@ class RowStore:
             examples = "; ".join(f"{group!r} in {names}" for group, names in spread[:5])
             raise AnnotationError(
                 f"{len(spread)} groups are in several splits by the split that the source names: {examples}. Mend the "
-                "source, leave --group_column out, or forget its splits with --ignore_splits."
+                "source, leave --group_column or --group_near_duplicates out, or forget its splits with "
+                "--ignore_splits."
             )
         self._db.execute(
             "UPDATE rows SET split = (SELECT r.split FROM rows r WHERE r.grp = rows.grp AND r.split IS NOT NULL)"

@@ -81,6 +81,9 @@ _SPLITS = _labels.string("splits", "train=0.8,validation=0.1,test=0.1", "Shares 
 _STRATIFY = _labels.bool("stratify", False, "Split so that every label keeps its share, instead of by hash.")
 _IGNORE_SPLITS = _labels.bool("ignore_splits", False, "Forget the splits that the source names; split anew.")
 _SPLIT_FROM_FOLDER = _labels.bool("split_from_folder", False, "Take train/, val/, ... in front of a path as its split.")
+_GROUP_NEAR_DUPLICATES = _labels.optional_integer(
+    "group_near_duplicates", 4, "Keep exact and near duplicates in one split; =N: up to N of 64 bits apart (default 4)."
+)
 _SPLIT_SEED = _labels.integer("split_seed", 0, "Another number gives another random split.")
 
 _images = FLAGS.group("Images")
@@ -160,6 +163,7 @@ def main(args: list[str]) -> None:
         on_duplicate=_ON_DUPLICATE.value,
         split_ratios=splits.parse_ratios(_SPLITS.value),
         stratify=_STRATIFY.value,
+        group_near_duplicates=_GROUP_NEAR_DUPLICATES.value,
         split_seed=_SPLIT_SEED.value,
         list_images=_LIST_IMAGES.value,
         max_examples_per_split=_MAX_EXAMPLES_PER_SPLIT.value,
