@@ -33,13 +33,6 @@ def _rows(args):
         yield f"{number:07d}", path, [number % 3]
 
 
-def _link(source, target):
-    try:
-        os.link(source, target)  # a file of its own name, without its bytes once more
-    except OSError:
-        shutil.copy(source, target)
-
-
 def convert(args, folder):
     from tfr import annotations, config, conversion
 
@@ -49,7 +42,7 @@ def convert(args, folder):
     with open(table, "w", encoding="utf-8") as file:
         file.write("image,label,keep\n")
         for id_, path, labels in _rows(args):
-            _link(os.path.abspath(path), os.path.join(links, f"{id_}.jpg"))
+            peers.link(os.path.abspath(path), os.path.join(links, f"{id_}.jpg"))
             file.write(f"{id_}.jpg,{_LABELS[labels[0]]},x\n")
     job = config.ConvertConfig(
         annotations=table,

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,19 @@ def jpeg_paths(folder: str, count: int) -> list[str]:
     if not found:
         raise SystemExit(f"No *.jpg in {folder}.")
     return [found[i % len(found)] for i in range(count)]
+
+
+def link(source: str, target: str) -> None:
+    """Gives a file another name, without its bytes once more where the disk allows it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def files_below(folder: str) -> list[str]:
+    """The paths of all files below a folder."""
+    return [os.path.join(path, name) for path, _, names in os.walk(folder) for name in names]
 
 
 def run_case(script: str, case: str, **options: object) -> dict:
@@ -34,8 +48,8 @@ def _environment() -> dict[str, str]:
 
 
 def report_case(count: int, seconds: float) -> None:
-    """Prints a case's result as JSON: items per second, and the peak memory of the process in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Prints a case's result as JSON: items per second, and the peak memory of its largest process in MiB."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
     print(json.dumps({"rate": count / seconds, "seconds": seconds, "peak_mib": peak}))
 
 
