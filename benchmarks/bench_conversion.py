@@ -53,6 +53,7 @@ def convert(args, folder):
         read=annotations.ReadOptions(label_columns=("label",)),
         split_ratios=config.splits.parse_ratios("train=1"),
         threads_per_worker=args.threads,
+        num_workers=getattr(args, "num_workers", None),
     )
     started = time.perf_counter()
     result = conversion.convert(job)

@@ -79,6 +79,7 @@ def write_remote_template(make_config, folder, *more):
         dataset_dir=config.dataset_dir,
         plan_dir=plan_dir,
         image_dir=config.image_dir,
+        previous_dir="",
         schema=RecordSchema(("cat", "dog"), True, False, ()),
         image=ImageOptions(),
         threads=2,
@@ -194,3 +195,11 @@ def test_the_extra_is_named_where_it_is_missing(make_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam.runners.dataflow.internal.apiclient", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'tfr\[gcp\]'"):
         conversion.convert(make_config(runner="DataflowRunner"))
+
+
+def test_the_container_gets_all_that_the_package_is_built_from():
+    lines = (ROOT / "tfr" / "docker" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
+    packed = {"tfr", "datasets", "train"}
+    assert copied == {"setup.py", "pyproject.toml", "README.md", "LICENSE", *packed}
+    assert packed == {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import os
@@ -10,7 +11,7 @@ import time
 import apache_beam as beam
 import pytest
 
-from tfr import conversion, dataset_dir, planning, runners, shard_writer, splits, write_job
+from tfr import conversion, dataset_dir, engines, planning, runners, shard_writer, splits, write_job
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 from tfr.errors import ConversionError, MissingDependencyError, UsageError
@@ -283,6 +284,32 @@ def test_worker_processes_are_quiet(make_config, run_tfr):
 # Counters, and the default
 
 
+@pytest.mark.parametrize(
+    ("num_images", "cores", "num_workers"),
+    [(0, 16, 1), (19_999, 16, 1), (20_000, 16, 8), (10**8, 1, 1), (10**8, 2, 1), (10**8, 3, 1), (10**8, 4, 2)],
+)
+def test_many_images_on_many_cores_are_worth_processes(num_images, cores, num_workers):
+    assert runners.default_num_workers(num_images, cores) == num_workers
+
+
+@pytest.mark.parametrize(("chosen", "num_workers"), [(None, 8), (3, 3)])
+def test_the_job_starts_that_many(chosen, num_workers, make_config, monkeypatch):
+    started = []
+
+    @contextlib.contextmanager
+    def engine(arguments, count):
+        started.append(count)
+        with real(arguments, 1) as ready:
+            yield ready
+
+    real = engines.in_process
+    monkeypatch.setattr(engines, "in_process", engine)
+    monkeypatch.setattr(runners, "num_cores", lambda: 16)
+    runner = runners.prepare(make_config(num_workers=chosen))
+    runner.run(lambda pipeline: pipeline | beam.Create([1]), num_images=50_000)
+    assert started == [num_workers]
+
+
 def test_counters_tell_how_far_a_job_is(make_config):
     plan, settings = plan_of(make_config())
     pipeline = beam.Pipeline("FnApiRunner")
@@ -305,6 +332,7 @@ def plan_of(config):
         dataset_dir=config.dataset_dir,
         plan_dir=plan_dir,
         image_dir=config.image_dir,
+        previous_dir="",
         schema=plan.schema,
         image=config.image,
         threads=config.threads_per_worker,

@@ -24,6 +24,9 @@ from tfr.errors import ConversionError, JobElsewhereError, MissingDependencyErro
 _ALIASES = {"fnapirunner": "in_process", "directrunner": "in_process", "direct": "in_process", "daskrunner": "dask"}
 _JOB_SERVICE_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner")  # their services have options of their own
 
+# Two seconds and more to start workers, against half of one process's time for the images.
+_IMAGES_WORTH_PROCESSES = 20_000
+
 
 class Runner:
     """A Beam runner with its options, checked. Runs any number of jobs, one after the other."""
@@ -210,9 +213,13 @@ def num_cores() -> int:
 
 
 def default_num_workers(num_images: int, cores: int) -> int:
-    """How many processes so many images are worth."""
-    del num_images, cores
-    return 1
+    """How many processes so many images are worth on so many cores.
+
+    One process with its threads keeps two cores busy: about half of an image's time is spent under the interpreter's
+    lock. So a process for every two cores, and none but the launcher's own where starting them takes longer than what
+    they save. `benchmarks/bench_runners.py` measures both.
+    """
+    return 1 if num_images < _IMAGES_WORTH_PROCESSES else max(1, cores // 2)
 
 
 def _make_pipeline(runner: PipelineRunner, options: list[str] | PipelineOptions) -> beam.Pipeline:
