@@ -56,6 +56,8 @@ def parse(data: bytes) -> Png | None:
         and position == len(data)
         and not _EXTRA.intersection(kinds)
         and _critical(kinds) == [b"IHDR", b"IDAT", b"IEND"]
+        and len(parts[-1]) == 12  # nothing in IEND
+        and _unpacks_to(parts, height * (1 + width * (3 if color == _RGB else 1)))
     )
     return Png(width, height, is_plain, b"".join(parts))
 
@@ -73,6 +75,20 @@ def _unpacks_to_little(profile: bytes) -> bool:
         return len(zlib.decompressobj().decompress(method_and_data[1:], _MAX_PROFILE_BYTES)) < _MAX_PROFILE_BYTES
     except zlib.error:
         return False
+
+
+def _unpacks_to(parts: list[bytes], expected: int) -> bool:
+    """Whether the pixels unpack to so many bytes: of fewer, Pillow leaves the rest of the picture black."""
+    unpacker, found = zlib.decompressobj(), 0
+    try:
+        for part in parts:
+            rest = part[8:-4] if part[4:8] == b"IDAT" else b""
+            while rest and found <= expected:
+                found += len(unpacker.decompress(rest, 1 << 20))
+                rest = unpacker.unconsumed_tail
+    except zlib.error:
+        return False
+    return found == expected and unpacker.eof and not unpacker.unused_data
 
 
 def _checksum_is_right(data: bytes, start: int, end: int) -> bool:
