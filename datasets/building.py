@@ -36,6 +36,7 @@ class BuildConfig:
       config: name of one of the builder's configs. Default: the builder's own default.
       file_format: of the shards: 'tfrecord', 'array_record', or another that TFDS knows.
       num_shards: shards of each split. Default: by size.
+      max_shard_size_mb: size in MiB that no shard is to exceed, where `num_shards` is unset. Default: the builder's.
       max_examples_per_split: takes no more than these, for a quick try.
       overwrite: whether to replace a dataset that is there already.
       register_checksums: whether to write the checksums of the downloads to the builder's checksums.tsv.
@@ -50,6 +51,7 @@ class BuildConfig:
     config: str | None = None
     file_format: str | None = None
     num_shards: int | None = None
+    max_shard_size_mb: int | None = None
     max_examples_per_split: int | None = None
     overwrite: bool = False
     register_checksums: bool = False
@@ -210,7 +212,9 @@ def _download_config(config: BuildConfig) -> tfds.download.DownloadConfig:
     """Runner and options are always named: without, TFDS takes this process's arguments and Beam downloads a runner."""
     options = beam_options.parse(config.beam_args)
     beam_options.refuse_lossy(options)
+    size = {"max_shard_size": config.max_shard_size_mb << 20} if config.max_shard_size_mb else {}
     return tfds.download.DownloadConfig(
+        **size,
         manual_dir=config.manual_dir,
         max_examples_per_split=config.max_examples_per_split,
         num_shards=config.num_shards,

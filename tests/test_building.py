@@ -85,6 +85,15 @@ def test_json_and_overwrite(tmp_path, capsys):
     assert not again["reused"]
 
 
+def test_the_size_of_shards(tmp_path, capsys):
+    arguments = ["synthetic_shapes", f"--data_dir={tmp_path}", "--max_shard_size_mb=1", "--json"]
+    made = json.loads(run(capsys, *arguments)[1])
+    assert made["splits"]["train"]["bytes"] > 2 << 20
+    shards = list((tmp_path / "synthetic_shapes" / "demo" / "1.0.0").glob("*-train.*"))
+    assert len(shards) == made["splits"]["train"]["shards"] > 2
+    assert max(path.stat().st_size for path in shards) <= 1 << 20
+
+
 def test_a_dataset_directory_is_not_taken_for_a_builders_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not tfr.build("synthetic_shapes", config="tiny", data_dir=".", max_examples_per_split=2).reused

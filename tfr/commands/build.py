@@ -32,6 +32,7 @@ _FILE_FORMAT = _output.string(
     "file_format", None, "Format of the shards: tfrecord, array_record, ... Default: tfrecord."
 )
 _NUM_SHARDS = _output.integer("num_shards", None, "Shards of each split. Default: by size.", lower=1)
+_MAX_SHARD_SIZE_MB = _output.integer("max_shard_size_mb", None, "Size in MiB that no shard is to exceed.", lower=1)
 _MAX_EXAMPLES = _output.integer("max_examples_per_split", None, "Take no more than these, for a quick try.", lower=1)
 _OVERWRITE = _output.bool("overwrite", False, "Replace a dataset that is there already.")
 _JSON = _output.bool("json", False, "Print the result as JSON.")
@@ -58,6 +59,7 @@ def main(args: list[str]) -> None:
         config=_CONFIG.value,
         file_format=_FILE_FORMAT.value,
         num_shards=_NUM_SHARDS.value,
+        max_shard_size_mb=_MAX_SHARD_SIZE_MB.value,
         max_examples_per_split=_MAX_EXAMPLES.value,
         overwrite=_OVERWRITE.value,
         register_checksums=_REGISTER.value,
