@@ -33,6 +33,7 @@ COMMANDS = {
         "tfr.commands.export_annotations",
         "A dataset directory back to CSV or JSONL and image files",
     ),
+    "preview": ("tfr.train.commands.preview", "Draw training batches, augmented, as the network would see them"),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
     "compare": (

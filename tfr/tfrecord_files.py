@@ -1,5 +1,6 @@
 """TFRecord files: framing, writing, and reading with both checksums of each record verified."""
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
@@ -114,9 +115,32 @@ def _find_header(file: IO[bytes], start: int) -> int | None:
 def read_at(path: str, offset: int, length: int) -> bytes:
     """The record of `length` bytes whose frame starts at `offset`, its checksum verified."""
     with files.open_binary(path) as file:
-        file.seek(offset + HEADER_BYTES)
-        data = file.read(length + FOOTER_BYTES)
+        return read_from(file, path, offset, length)
+
+
+def read_from(file: IO[bytes], path: str, offset: int, length: int) -> bytes:
+    """The same from a file that is open already; `path` is for the message."""
+    file.seek(offset + HEADER_BYTES)
+    data = file.read(length + FOOTER_BYTES)
     record = data[:length]
     if data[length:] != struct.pack("<I", masked_crc(record)):
         raise DatasetError(f"{path}: record at byte {offset}: the checksum of the data is wrong; the file is damaged.")
     return record
+
+
+def frame_offsets(path: str) -> np.ndarray | None:
+    """Where the frames of all records are, found by the lengths alone, without reading any data.
+
+    Returns:
+      int64 (num_records + 1,): where each frame starts, in bytes, and where the last one ends; None where the lengths
+      do not lead to the file's end, because it is damaged: `scan` says where.
+    """
+    with files.open_binary(path) as file:
+        size, offsets = file.seek(0, os.SEEK_END), [0]
+        while offsets[-1] < size:
+            file.seek(offsets[-1])
+            header = file.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES or masked_crc(header[:8]) != int.from_bytes(header[8:], "little"):
+                return None
+            offsets.append(offsets[-1] + HEADER_BYTES + int.from_bytes(header[:8], "little") + FOOTER_BYTES)
+    return np.array(offsets, dtype=np.int64) if offsets[-1] == size else None

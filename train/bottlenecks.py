@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from . import forward, input_pipeline
+from . import forward, input_pipeline, sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,17 @@ def embed(
     return Embeddings(found["output"], found["target"])
 
 
-def training_batches(embeddings: Embeddings, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Endless shuffled batches of (embedding, target) from memory; replicas get equal shares."""
-    dataset = tf.data.Dataset.from_tensor_slices((embeddings.values, embeddings.targets))
-    dataset = dataset.shuffle(len(embeddings.values), seed)  # the whole of it: a new order each epoch
-    dataset = dataset.repeat()
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
+def training_batches(
+    embeddings: Embeddings, batch_size: int, seed: int, *, sample: str = "shuffled", start_step: int = 0
+) -> tf.data.Dataset:
+    """Endless batches of (embedding, target) from memory, in the order of input_pipeline.for_training."""
+    present = embeddings.targets == 1
+    order = sampling.make_order(sample, len(embeddings.values), lambda: np.nonzero(present), seed)
+    values, targets = tf.constant(embeddings.values), tf.constant(embeddings.targets)
+
+    def gather(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        places = tf.ensure_shape(tf.numpy_function(order, [positions], tf.int64, stateful=False), (batch_size,))
+        return tf.gather(values, places), tf.gather(targets, places)
+
+    return tf.data.Dataset.range(start_step, input_pipeline.ENDLESS).map(gather).prefetch(2)

@@ -1,12 +1,31 @@
 """What a training run does, as frozen objects; importing this imports no TensorFlow."""
 
 import dataclasses
+import math
 
 from tfr.errors import UsageError
 
 RESIZE_MODES = ("squash", "crop", "pad")
 STRATEGIES = ("auto", "mirrored", "none")
-AUGMENTATIONS = ("none", "flip")
+SAMPLES = ("shuffled", "balanced")
+POSITIVE_WEIGHTS = ("none", "balanced", "sqrt")
+
+# Op of --augment: its strength by default, the least and the greatest, and what the strength is.
+AUGMENT_OPS: dict[str, tuple[float, float, float, str]] = {
+    "crop": (0.35, 0.01, 1.0, "the least share of the image's area that is kept"),
+    "flip": (0.5, 0.0, 1.0, "the share of images that are mirrored"),
+    "color_jitter": (0.3, 0.0, 1.0, "how far brightness, contrast and saturation move from 1"),
+    "randaugment": (9.0, 0.0, 10.0, "magnitude"),
+    "erase": (0.25, 0.0, 1.0, "the share of images with a rectangle erased"),
+    "mixup": (0.2, 0.01, 10.0, "alpha"),
+    "cutmix": (1.0, 0.01, 10.0, "alpha"),
+}
+AUGMENT_PRESETS = {
+    "none": "",
+    "light": "crop:0.5,flip",
+    "medium": "crop:0.35,flip,color_jitter:0.3,erase:0.1",
+    "strong": "crop:0.2,flip,randaugment:9,erase:0.25,mixup:0.2,cutmix:1",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +39,10 @@ class DataConfig:
       batch_size: the global batch size: examples per step over all replicas.
       resize: how an image of another shape becomes square: 'squash' ignores its aspect ratio and keeps all of it,
         'crop' takes the centre, 'pad' adds black borders.
-      augment: 'none', or 'flip' for random horizontal flips.
+      augment: a key of AUGMENT_PRESETS, or a comma list of AUGMENT_OPS with a strength each if wanted, such as
+        'crop:0.5,flip'.
+      sample: 'shuffled', or 'balanced' to draw labels equally often, see sampling.Balanced.
+      positive_weights: how a label's positives weigh in a binary loss, see sampling.positive_weights.
     """
 
     dataset: str
@@ -30,6 +52,8 @@ class DataConfig:
     batch_size: int = 64
     resize: str = "squash"
     augment: str = "flip"
+    sample: str = "shuffled"
+    positive_weights: str = "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +116,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Checks values and combinations before anything is read."""
         _one_of("--resize", self.data.resize, RESIZE_MODES)
-        _one_of("--augment", self.data.augment, AUGMENTATIONS)
+        _one_of("--sample", self.data.sample, SAMPLES)
+        _one_of("--positive_weights", self.data.positive_weights, POSITIVE_WEIGHTS)
+        parse_augment(self.data.augment)
         _one_of("--strategy", self.strategy, STRATEGIES)
         for flag, value in (("batch_size", self.data.batch_size), ("epochs", self.epochs)):
             if value < 1:
@@ -104,3 +130,40 @@ class TrainConfig:
 def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"{flag} must be one of {', '.join(allowed)}. Received: {flag}={value}")
+
+
+def parse_augment(value: str) -> list[tuple[str, float]]:
+    """The ops of --augment with their strengths.
+
+    Args:
+      value: a key of AUGMENT_PRESETS, or a comma list such as 'crop:0.5,flip,mixup'.
+
+    Raises:
+      UsageError: an op is unknown or given twice, or its strength is not allowed.
+    """
+    items = [item.strip() for item in AUGMENT_PRESETS.get(value, value).split(",") if item.strip()]
+    ops = [_parse_op(item, value) for item in items]
+    names = [name for name, _ in ops]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--augment={value} names an op twice. Name each once.")
+    return ops
+
+
+def _parse_op(item: str, value: str) -> tuple[str, float]:
+    name, _, number = item.partition(":")
+    if name not in AUGMENT_OPS:
+        raise UsageError(
+            f"--augment={value}: unknown op {name!r}. Allowed: {', '.join(AUGMENT_PRESETS)}, or a comma list of "
+            f"{', '.join(AUGMENT_OPS)}, each with a strength if wanted, as in crop:0.5,flip."
+        )
+    default, least, greatest, meaning = AUGMENT_OPS[name]
+    try:
+        strength = float(number) if number else default
+    except ValueError:
+        strength = math.nan
+    if not least <= strength <= greatest:
+        raise UsageError(
+            f"--augment={value}: the strength of {name} ({meaning}) must be a number from {least:g} to {greatest:g}. "
+            f"Received: {item}"
+        )
+    return name, strength

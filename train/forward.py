@@ -27,7 +27,7 @@ def run(
     Yields:
       Each batch as arrays, without `image`, plus `output`: what the model gives, float32 (n, ...).
     """
-    forward = compile_forward(model, freeze=freeze)
+    forward = compile_forward(model, freeze=freeze, dtype=dataset.element_spec["image"].dtype)
     with progress.bar(total, description, "images") as bar:
         for batch in dataset:
             output = forward(batch.pop("image")).numpy()
@@ -35,8 +35,10 @@ def run(
             bar.update(len(output))
 
 
-def compile_forward(model: keras.Model, *, freeze: bool = True) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The model in inference mode as a graph, for float32 images and any batch size.
+def compile_forward(
+    model: keras.Model, *, freeze: bool = True, dtype: tf.DType = tf.float32
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The model in inference mode as a graph, for images of any batch size.
 
     Not compiled by XLA, which on CPUs is many times slower for depthwise networks.
 
@@ -44,9 +46,14 @@ def compile_forward(model: keras.Model, *, freeze: bool = True) -> Callable[[tf.
       model: takes one batch of images.
       freeze: whether to make the weights constants, so that batch normalisation is folded into the convolutions: a
         quarter less work for a second of preparation. What changes the model afterwards is then not seen.
+      dtype: of the images; other than float32 they are cast on the model's device.
     """
-    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    forward = tf.function(lambda images: model(images, training=False), input_signature=[signature], jit_compile=False)
+    signature = tf.TensorSpec((None, *model.input_shape[1:]), dtype)
+    forward = tf.function(
+        lambda images: model(tf.cast(images, tf.float32), training=False),
+        input_signature=[signature],
+        jit_compile=False,
+    )
     if not freeze or len(tf.config.list_logical_devices()) > 1:  # mirrored variables cannot be made constants
         return forward
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())

@@ -1,6 +1,7 @@
 """Losses on logits that leave out labels of which nothing is known."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from .preprocessing import UNKNOWN
@@ -15,10 +16,13 @@ class TaggerLoss(keras.losses.Loss):
     known labels more.
     """
 
-    def __init__(self, multi_label: bool, label_smoothing: float = 0.0):
-        """`label_smoothing` moves targets that far towards one half, or towards the uniform distribution."""
+    def __init__(self, multi_label: bool, label_smoothing: float = 0.0, positive_weights: np.ndarray | None = None):
+        """`label_smoothing` moves targets that far towards one half, or towards the uniform distribution.
+
+        `positive_weights`, one a label, multiply what positives add to a binary loss (see sampling.positive_weights).
+        """
         super().__init__(name="cross_entropy")
-        self._multi_label, self._smoothing = multi_label, label_smoothing
+        self._multi_label, self._smoothing, self._positive_weights = multi_label, label_smoothing, positive_weights
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Loss of each example, float32 (batch,)."""
@@ -29,7 +33,8 @@ class TaggerLoss(keras.losses.Loss):
         targets = tf.maximum(targets, 0.0) * (1 - self._smoothing)
         if self._multi_label:
             targets += 0.5 * self._smoothing
-            losses = known * tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=y_pred)
+            weights = tf.constant(1.0 if self._positive_weights is None else self._positive_weights, y_pred.dtype)
+            losses = known * tf.nn.weighted_cross_entropy_with_logits(targets, y_pred, weights)
         else:
             targets += self._smoothing / y_pred.shape[-1]
             losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=y_pred)[..., None]

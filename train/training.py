@@ -26,10 +26,10 @@ from . import (
     models,
     plots,
     run_dir,
+    sampling,
     threshold_tuning,
 )
 from .config import TrainConfig
-from .preprocessing import UNKNOWN
 
 _EMBED_BATCH = 32  # larger batches spill a CPU's caches, see benchmarks
 
@@ -112,11 +112,17 @@ def train(config: TrainConfig) -> TrainResult:
         weights = None if config.model.weights == "none" else config.model.weights
         backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=(image_size, image_size))
         models.set_trainable(backbone, False)
-    head, probabilities, targets = _train_head(task, backbone)
+    train_set, validation = (
+        bottlenecks.embed(backbone, builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
+        for split in (train_split, validation_split)
+    )
+    targets = validation.targets
+    positive_weights = _positive_weights(task, train_set.targets)
+    head, probabilities = _train_head(task, train_set, validation, positive_weights)
     with strategy.scope():
         logits_model = models.join(backbone, head)
     if config.finetune_epochs:
-        probabilities = _finetune(task, backbone, logits_model, targets)
+        probabilities = _finetune(task, backbone, logits_model, targets, positive_weights)
     return _finish(task, backbone_name, logits_model, probabilities, targets, time.monotonic() - started)
 
 
@@ -135,15 +141,28 @@ def _choose_splits(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> tu
     return train_split, validation_split
 
 
-def _train_head(task: _Task, backbone: keras.Model) -> tuple[keras.Model, np.ndarray, np.ndarray]:
-    """The head phase: returns the head, and probabilities and targets of the validation split."""
+def _positive_weights(task: _Task, targets: np.ndarray) -> np.ndarray | None:
+    """What --positive_weights comes to on the training split."""
+    mode = task.config.data.positive_weights
+    if mode != "none" and not task.multi_label:
+        raise UsageError(
+            f"--positive_weights={mode} is for multi-label datasets; {task.builder.info.full_name} has one label an "
+            "image. --sample=balanced does for it."
+        )
+    return sampling.positive_weights((targets == 1).sum(axis=0), (targets == 0).sum(axis=0), mode)
+
+
+def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """What share of the known targets of each label are positive, counted by the weights of the loss."""
+    positives = (targets == 1).sum(axis=0) * (1.0 if weights is None else weights)
+    return positives / np.maximum(positives + (targets == 0).sum(axis=0), 1e-9)
+
+
+def _train_head(
+    task: _Task, train_set: bottlenecks.Embeddings, validation: bottlenecks.Embeddings, weights: np.ndarray | None
+) -> tuple[keras.Model, np.ndarray]:
+    """The head phase: returns the head, and its probabilities on the validation split."""
     config = task.config
-
-    def embed(split: str) -> bottlenecks.Embeddings:
-        return bottlenecks.embed(backbone, task.builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
-
-    train_set, validation = embed(task.train_split), embed(task.validation_split)
-    known = train_set.targets != UNKNOWN
     with task.strategy.scope():
         head = models.build_head(
             train_set.values.shape[1],
@@ -153,24 +172,31 @@ def _train_head(task: _Task, backbone: keras.Model) -> tuple[keras.Model, np.nda
             dropout=config.model.dropout,
             mean=train_set.values.mean(axis=0),
             variance=train_set.values.var(axis=0),
-            prior=(train_set.targets * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1),
+            prior=_prior(train_set.targets, weights),
         )
     activate = keras.activations.sigmoid if task.multi_label else keras.activations.softmax
 
     def predict() -> np.ndarray:
         return activate(head(validation.values, training=False).numpy().mean(axis=1)).numpy()
 
-    batches = bottlenecks.training_batches(train_set, config.data.batch_size, config.seed)
-    _fit(task, "head", head, batches, predict, validation.targets)
-    return head, predict(), validation.targets
+    batches = bottlenecks.training_batches(train_set, config.data.batch_size, config.seed, sample=config.data.sample)
+    _fit(task, "head", head, batches, predict, validation.targets, weights)
+    return head, predict()
 
 
-def _finetune(task: _Task, backbone: keras.Model, logits_model: keras.Model, targets: np.ndarray) -> np.ndarray:
+def _finetune(
+    task: _Task, backbone: keras.Model, logits_model: keras.Model, targets: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:
     """The fine-tuning phase: returns the validation probabilities of the weights that were kept."""
     config = task.config
     shape = input_pipeline.BatchShape(task.image_size, config.data.batch_size, config.data.resize)
     batches = input_pipeline.for_training(
-        task.builder, task.train_split, shape, augment=config.data.augment, seed=config.seed
+        task.builder,
+        task.train_split,
+        shape,
+        augment=config.data.augment,
+        sample=config.data.sample,
+        seed=config.seed,
     )
     with task.strategy.scope():
         models.set_trainable(backbone, True)
@@ -182,7 +208,7 @@ def _finetune(task: _Task, backbone: keras.Model, logits_model: keras.Model, tar
             forward.run(tagger, validation, total=len(targets), description="validating", freeze=False)
         )["output"]
 
-    _fit(task, "finetune", logits_model, batches, predict, targets)
+    _fit(task, "finetune", logits_model, batches, predict, targets, weights)
     return predict()
 
 
@@ -193,6 +219,7 @@ def _fit(
     batches: tf.data.Dataset,
     predict: Callable[[], np.ndarray],
     targets: np.ndarray,
+    weights: np.ndarray | None,
 ) -> None:
     """Trains one phase and leaves the model with the weights of its best epoch."""
     config, finetuning = task.config, phase == "finetune"
@@ -203,7 +230,8 @@ def _fit(
         schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        model.compile(optimizer, losses.TaggerLoss(task.multi_label), jit_compile=False)
+        loss = losses.TaggerLoss(task.multi_label, positive_weights=weights)
+        model.compile(optimizer, loss, jit_compile=False)
     task.history.phase = phase
     logs = os.path.join(config.run_dir, "tensorboard", phase)
     model.fit(

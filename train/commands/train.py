@@ -13,7 +13,17 @@ import json
 from tfr.flag_groups import CommandFlags
 
 from .. import backbones
-from ..config import AUGMENTATIONS, RESIZE_MODES, STRATEGIES, DataConfig, ModelConfig, TrainConfig
+from ..config import (
+    AUGMENT_OPS,
+    AUGMENT_PRESETS,
+    POSITIVE_WEIGHTS,
+    RESIZE_MODES,
+    SAMPLES,
+    STRATEGIES,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+)
 
 FLAGS = CommandFlags()
 _DEFAULT = TrainConfig(run_dir="", data=DataConfig(dataset=""))  # the one place of the defaults
@@ -31,7 +41,21 @@ _BATCH_SIZE = _data.integer(
     "batch_size", _DEFAULT.data.batch_size, "Global batch size: examples per step over all replicas.", lower=1
 )
 _RESIZE = _data.enum("resize", _DEFAULT.data.resize, RESIZE_MODES, "How images become square.")
-_AUGMENT = _data.enum("augment", _DEFAULT.data.augment, AUGMENTATIONS, "Augmentation in the fine-tuning phase.")
+_AUGMENT = _data.string(
+    "augment",
+    _DEFAULT.data.augment,
+    f"Augmentation in the fine-tuning phase: {', '.join(AUGMENT_PRESETS)}, or a list of {', '.join(AUGMENT_OPS)}, "
+    "each with a strength if wanted, such as crop:0.5,flip. `tfr preview` shows what it does.",
+)
+_SAMPLE = _data.enum(
+    "sample", _DEFAULT.data.sample, SAMPLES, "balanced: draw labels equally often, then an example of each."
+)
+_POSITIVE_WEIGHTS = _data.enum(
+    "positive_weights",
+    _DEFAULT.data.positive_weights,
+    POSITIVE_WEIGHTS,
+    "Weight of a label's positives in the loss: negatives / positives, or its square root.",
+)
 
 _model = FLAGS.group("Model")
 _BACKBONE = _model.string(
@@ -101,6 +125,8 @@ def main(args: list[str]) -> None:
             batch_size=_BATCH_SIZE.value,
             resize=_RESIZE.value,
             augment=_AUGMENT.value,
+            sample=_SAMPLE.value,
+            positive_weights=_POSITIVE_WEIGHTS.value,
         ),
         model=ModelConfig(
             backbone=_BACKBONE.value,
