@@ -1,11 +1,15 @@
 """Batches: every example once in evaluation, endless and reproducible in training, masks, and the ops on their own."""
 
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
 
 from tfr import annotations, config, conversion, dataset_dir
-from tfr.errors import DatasetError
+from tfr.errors import DatasetError, UsageError
 from tfr.train import input_pipeline
 from tfr.train import preprocessing as pp
 
@@ -114,8 +118,210 @@ def test_resize_gives_squares_of_pixels_eagerly_and_in_a_map(mode, size):
     eager, mapped = _eager_and_mapped(pp.get_resize(32, mode), {"image": image})
     np.testing.assert_allclose(eager["image"], mapped["image"], atol=1e-3)
     assert eager["image"].shape == (32, 32, 3)
-    assert eager["image"].dtype == tf.float32
-    assert 0 <= float(tf.reduce_min(eager["image"])) <= float(tf.reduce_max(eager["image"])) <= 255
+    assert eager["image"].dtype == tf.uint8
+
+
+def _reference(image, size):
+    """Pillow's antialiased bicubic kernel."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+@pytest.mark.parametrize("size", [(20, 31), (48, 64), (90, 100), (200, 60), (20, 300)])
+def test_resampling_is_near_that_of_pillow(make_photo, size):
+    """Grows, shrinks a little, by more than two, and both at once."""
+    image = np.asarray(make_photo(3, size[::-1]))
+    found = pp.resample(tf.constant(image), 48).numpy().astype(np.float32)
+    assert np.abs(found - _reference(image, 48)).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(500, 400), (900, 1700), (60, 45), (31, 400)])
+def test_scaled_and_windowed_decoding_gives_the_same_picture(make_photo, encode, mode, size):
+    """A JPEG is decoded small and in part; a PNG of the same pixels is not; they agree but for JPEG's loss."""
+    photo = make_photo(1, size)
+    whole = pp.get_image(48, mode)({"image": encode(photo, "PNG")})["image"].numpy().astype(np.float32)
+    scaled = pp.get_image(48, mode)({"image": encode(photo, "JPEG", quality=97, subsampling=0)})["image"].numpy()
+    assert np.abs(scaled - whole).mean() < 2.5
+
+
+def test_the_decoder_leaves_at_least_seven_eighths_of_the_target():
+    scales = [int(pp._dct_scale(tf.constant([side, 1800]), tf.constant([224, 224]))) for side in (391, 392, 784, 1568)]
+    assert scales == [0, 1, 2, 3]
+
+
+def test_rounding_to_uint8_is_exact():
+    values = np.concatenate([np.linspace(-20, 280, 3001), np.arange(256)]).astype(np.float32)
+    values = values[np.abs(values % 1 - 0.5) > 1e-3]  # halves may go either way
+    found = pp.to_uint8(tf.constant(values)).numpy()
+    np.testing.assert_array_equal(found, np.clip(np.round(values), 0, 255))
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF"])
+def test_other_formats_are_cropped_too(make_photo, encode, format):
+    photo = make_photo(2, (40, 30))
+    window = tf.constant([5, 10, 20, 20])
+    found = pp.decode_window(tf.constant(encode(photo, format)), lambda *_: window, 20).numpy()
+    assert np.abs(found - np.asarray(photo, np.float32)[5:25, 10:30]).mean() < (12 if format == "GIF" else 0.01)
+
+
+# The position in the stream
+
+
+def test_a_run_goes_on_with_the_very_next_batch(builder):
+    """From any step, in the middle of an epoch (20 examples, 6 a batch) as well, with all randomness the same."""
+    options = {"augment": "crop,flip,color_jitter,erase,mixup", "seed": 4}
+    undisturbed = _batches(builder, 9, **options)
+    for start in (1, 5, 7):
+        resumed = _batches(builder, 9 - start, start_step=start, **options)
+        for (images, targets), (expected, expected_targets) in zip(resumed, undisturbed[start:], strict=True):
+            np.testing.assert_array_equal(images, expected)
+            np.testing.assert_array_equal(targets, expected_targets)
+
+
+_CONSUMER = """
+import hashlib, sys
+from tfr.train import input_pipeline
+folder, start, stop = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+builder = input_pipeline.open_dataset(folder)
+shape = input_pipeline.BatchShape(image_size=32, batch_size=6)
+batches = input_pipeline.for_training(builder, "train", shape, augment="strong", sample="balanced", start_step=start)
+for step, (images, targets) in enumerate(batches, start):
+    print(step, hashlib.md5(images.numpy().tobytes() + targets.numpy().tobytes()).hexdigest(), flush=True)
+    if step + 1 == stop:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_goes_on_where_it_was(builder, run_python):
+    folder = str(builder.data_path)
+    undisturbed = run_python("-c", _CONSUMER, folder, 0, 8)
+    first = run_python("-c", _CONSUMER, folder, 0, 5)
+    second = run_python("-c", _CONSUMER, folder, len(first.stdout.splitlines()), 8)
+    assert first.returncode == second.returncode == -signal.SIGKILL
+    assert len(undisturbed.stdout.splitlines()) == 8
+    assert first.stdout + second.stdout == undisturbed.stdout
+
+
+# Hosts and replicas
+
+
+def _context(host, hosts, replicas):
+    return tf.distribute.InputContext(hosts, host, replicas)
+
+
+@pytest.mark.parametrize("augment", ["crop,flip", "flip,mixup"])
+@pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (2, 2), (2, 4), (4, 4)])
+def test_hosts_together_train_on_what_one_would(builder, augment, hosts, replicas):
+    shape = input_pipeline.BatchShape(image_size=16, batch_size=8)
+
+    def batches(count, **options):
+        dataset = input_pipeline.for_training(builder, "train", shape, augment=augment, **options).take(count)
+        return [tuple(part.numpy() for part in batch) for batch in dataset]
+
+    parts = [batches(3 * replicas // hosts, input_context=_context(host, hosts, replicas)) for host in range(hosts)]
+    assert {len(images) for part in parts for images, _ in part} == {8 // replicas}
+    for step, (images, targets) in enumerate(batches(3)):
+        share = slice(step * replicas // hosts, (step + 1) * replicas // hosts)
+        np.testing.assert_array_equal(np.concatenate([x for part in parts for x, _ in part[share]]), images)
+        np.testing.assert_array_equal(np.concatenate([y for part in parts for _, y in part[share]]), targets)
+
+
+def test_hosts_share_an_evaluation(builder):
+    parts = [
+        np.concatenate(
+            [b["id"] for b in input_pipeline.for_evaluation(builder, "train", SHAPE, input_context=_context(i, 2, 2))]
+        )
+        for i in range(2)
+    ]
+    stored = [example["id"] for example in dataset_dir.read_split(builder, "train")]
+    assert [list(part) for part in parts] == [stored[::2], stored[1::2]]
+
+
+def test_a_batch_size_that_cannot_be_shared_is_named(builder):
+    with pytest.raises(UsageError, match="--batch_size=6 with 4 hosts and 4 replicas"):
+        input_pipeline.for_training(builder, "train", SHAPE, input_context=_context(0, 4, 4))
+
+
+def test_sharding_is_set_on_purpose(builder):
+    policies = tf.data.experimental.AutoShardPolicy
+
+    def policy(**options):
+        dataset = input_pipeline.for_training(builder, "train", SHAPE, **options)
+        return dataset.options().experimental_distribute.auto_shard_policy
+
+    assert policy() == policies.DATA
+    assert policy(input_context=_context(0, 1, 2)) == policies.OFF
+
+
+_REPLICAS = """
+import sys
+import numpy as np, tensorflow as tf
+from tfr.train import distribution, input_pipeline
+strategy = distribution.make_strategy("mirrored", 2)
+builder = input_pipeline.open_dataset(sys.argv[1])
+shape = input_pipeline.BatchShape(image_size=16, batch_size=8)
+def make(context=None):
+    return input_pipeline.for_training(builder, "train", shape, augment="flip,cutmix", input_context=context)
+expected = [batch[0].numpy() for batch in make().take(3)]
+for distributed in (strategy.experimental_distribute_dataset(make()), strategy.distribute_datasets_from_function(make)):
+    for images, (found, _) in zip(expected, distributed):
+        parts = [part.numpy() for part in strategy.experimental_local_results(found)]
+        assert len(parts) == 2 and np.array_equal(np.concatenate(parts), images)
+print("equal")
+"""
+
+
+def test_replicas_together_train_on_what_one_would(builder, run_python):
+    finished = run_python("-c", _REPLICAS, builder.data_path)
+    assert finished.stdout == "equal\n", finished.stderr[-2000:]
+
+
+# Sampling
+
+
+def test_balanced_sampling_reads_the_labels_of_the_records(builder):
+    """Each of the labels a and b, and images without any, are a third of the draws each."""
+    targets = np.concatenate([y for _, y in _batches(builder, 100, sample="balanced", augment="none")])
+    assert np.mean((targets == 1).any(axis=1)) == pytest.approx(2 / 3, abs=0.01)
+    shuffled = np.concatenate([y for _, y in _batches(builder, 100, augment="none")])
+    assert np.mean((shuffled == 1).any(axis=1)) == pytest.approx(0.65, abs=0.02)
+    both = [f"im{i}.jpg" for i in range(NUM_IMAGES) if i % 3 == 0 and i % 2 and i % 5]
+    only_a = [f"im{i}.jpg" for i in range(NUM_IMAGES) if i % 3 == 0 and not (i % 2 and i % 5)]
+    assert len(both) == 2
+    assert len(only_a) == 5
+    assert np.mean(targets[:, 0] == 1) == pytest.approx(1 / 3 + 1 / 3 * 2 / 8, abs=0.03)
+
+
+@pytest.fixture(params=["tfrecord", "array_record"])
+def foreign(request, tmp_path):
+    """A single-label TFDS dataset of grey PNGs without ids, not made by us; returns its folder."""
+    features = {"image": tfds.features.Image(shape=(8, 9, 1)), "label": tfds.features.ClassLabel(names=["x", "y", "z"])}
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 9, 1), dtype=np.uint8)
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="grey",
+        version="1.0.0",
+        data_dir=tmp_path,
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={
+            "train": tf.data.Dataset.from_tensor_slices({"image": images, "label": np.arange(9, dtype=np.int64) % 3})
+        },
+        file_format=request.param,
+    )
+    return str(tmp_path / "grey" / "1.0.0")
+
+
+@pytest.mark.parametrize("sample", ["shuffled", "balanced"])
+def test_any_tfds_dataset_will_do(foreign, sample):
+    opened = input_pipeline.open_dataset(foreign)
+    evaluated = list(input_pipeline.for_evaluation(opened, "train", SHAPE))
+    assert sum(len(batch["image"]) for batch in evaluated) == 9
+    assert "id" not in evaluated[0]
+    images, targets = next(
+        iter(input_pipeline.for_training(opened, "train[:6]", SHAPE, augment="strong", sample=sample))
+    )
+    assert images.shape == (6, 32, 32, 3)
+    np.testing.assert_allclose(targets.numpy().sum(axis=1), 1, rtol=1e-5)
 
 
 def test_crop_keeps_the_aspect_ratio_and_squash_keeps_the_borders():

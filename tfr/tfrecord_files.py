@@ -121,9 +121,8 @@ def read_at(path: str, offset: int, length: int) -> bytes:
 def read_from(file: IO[bytes], path: str, offset: int, length: int) -> bytes:
     """The same from a file that is open already; `path` is for the message."""
     file.seek(offset + HEADER_BYTES)
-    data = file.read(length + FOOTER_BYTES)
-    record = data[:length]
-    if data[length:] != struct.pack("<I", masked_crc(record)):
+    record, footer = file.read(length), file.read(FOOTER_BYTES)  # one read and a slice would copy the record
+    if footer != struct.pack("<I", masked_crc(record)):
         raise DatasetError(f"{path}: record at byte {offset}: the checksum of the data is wrong; the file is damaged.")
     return record
 

@@ -137,7 +137,7 @@ def for_training(
     dataset = tf.data.Dataset.range(start_step, ENDLESS)  # steps: all that follows depends on their number alone
     dataset = dataset.map(draw)  # positions of this host's rows, and random numbers to augment them by
     dataset = _read(dataset, records, order)  # the whole split is shuffled, whatever order the files are in
-    dataset = dataset.unbatch()  # single records, so that decoding is shared evenly among the threads
+    dataset = dataset.flat_map(_singles)  # so that decoding is shared evenly among the threads
     dataset = dataset.map(_chain(ops, (*_MODEL_KEYS, "draws"), as_tuple=True), num_parallel_calls=_PARALLEL_CALLS)
     dataset = dataset.batch(part.batch_size, drop_remainder=True)  # replicas get equal shares
     if augmentation.mix:
@@ -282,10 +282,15 @@ def _read(dataset: tf.data.Dataset, records: records_lib.Records, order: samplin
     return dataset.map(add, num_parallel_calls=calls, deterministic=True)
 
 
+def _singles(batch: pp.Example) -> tf.data.Dataset:
+    """The examples of a batch; `unbatch` would copy their bytes once more."""
+    return tf.data.Dataset.from_tensor_slices(batch)
+
+
 def _read_singly(places: tf.data.Dataset, records: records_lib.Records, block: int) -> tf.data.Dataset:
     """Examples with `record` at these places; `block` of them are read in one call."""
     blocks = places.batch(block).map(lambda place: {"position": place})
-    dataset = _read(blocks, records, lambda positions: positions).unbatch()
+    dataset = _read(blocks, records, lambda positions: positions).flat_map(_singles)
     return dataset.apply(tf.data.experimental.assert_cardinality(places.cardinality()))
 
 
