@@ -10,7 +10,8 @@ tfr_evaluation     input_pipeline.for_evaluation
 tfr_crops          input_pipeline.for_training with --augment=crop,flip: fused random-resized crops
 tfr_medium, tfr_strong   the same with these presets
 tfr_256            for_evaluation on the conversion with --image_size=256
-tfds_default       as_dataset, then tf.image.resize in a parallel map, all left to AUTOTUNE
+tfds_default       as_dataset, then tf.image.resize in a parallel map, all left to AUTOTUNE; without its cache of
+                   decoded images, which is for datasets below 250 MiB
 keras_directory    keras.utils.image_dataset_from_directory on the folders
 webdataset         tar files, Pillow, two processes (needs `pip install webdataset`; left out without it)
 
@@ -71,7 +72,8 @@ def _tfds_default(args):
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(glob.glob(f"{args.scratch}/data/photos/*")[0])
-    dataset = builder.as_dataset(split="train").repeat()
+    config = tfds.ReadConfig(try_autocache=False)
+    dataset = builder.as_dataset(split="train", read_config=config).repeat()
     dataset = dataset.map(lambda e: (tf.image.resize(e["image"], (SIZE, SIZE)), e["label"]), tf.data.AUTOTUNE)
     return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE)
 

@@ -65,3 +65,22 @@ def test_one_label_alone_works():
     targets, logits = np.array([[1.0], [0.0]], "float32"), np.array([[[0.5], [1.0]], [[-1.0], [0.0]]], "float32")
     expected = _cross_entropy(targets[:, None], logits).mean()
     assert float(losses.TaggerLoss(True)(targets, logits)) == pytest.approx(expected, 1e-5)
+
+
+def test_positive_weights_multiply_what_positives_add(batch):
+    targets, logits = batch
+    targets[2, 0] = -1
+    weights = np.array([1.0, 3.0, 0.5, 10.0], "float32")
+    terms = _cross_entropy(np.maximum(targets, 0), logits) * np.where(targets == 1, weights, 1) * (targets != -1)
+    loss = losses.TaggerLoss(True, positive_weights=weights)
+    assert float(loss(targets, logits)) == pytest.approx(terms.mean(), 1e-5)
+    members = np.stack([logits, logits], axis=1)
+    assert float(loss(targets, members)) == pytest.approx(terms.mean(), 1e-5)
+
+
+def test_soft_targets_of_mixed_images_are_taken_as_they_are(batch):
+    targets, logits = batch
+    targets[0, 1] = 0.3
+    assert float(losses.TaggerLoss(True)(targets, logits)) == pytest.approx(
+        _cross_entropy(targets, logits).mean(), 1e-5
+    )

@@ -51,6 +51,7 @@ def test_the_sheet_shows_the_first_batch_of_training(dataset, tmp_path):
 def test_captions():
     names = ["cat", "dog", "owl", "yak"]
     assert previewing.caption(np.array([1, 0, -1, 0.25]), names) == "cat, owl?, yak 0.25"
+    assert previewing.caption(np.array([0.999, 0.001, 0, 0]), names) == "cat"
     assert previewing.caption(np.zeros(4), names) == "(no labels)"
 
 

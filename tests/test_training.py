@@ -138,6 +138,33 @@ def test_the_same_seed_gives_the_same_run(dataset, run_path, tmp_path):
     assert first == second
 
 
+def test_both_phases_train_on_balanced_weighted_and_mixed_batches(dataset, tmp_path):
+    data = DataConfig(
+        dataset=dataset[0], batch_size=16, augment="medium,mixup", sample="balanced", positive_weights="sqrt"
+    )
+    with pytest.raises(UsageError, match="unknown op 'medium'"):
+        _config(dataset[0], tmp_path / "run", data=data)
+    data = dataclasses.replace(data, augment="crop,flip,mixup")
+    result = training.train(_config(dataset[0], tmp_path / "run", data=data, epochs=1))
+    assert result.epochs == {"head": 1, "finetune": 1}
+    assert 0 < result.metrics["macro_map"] <= 1
+    saved = run_dir.load(str(tmp_path / "run")).config["data"]
+    assert (saved["augment"], saved["sample"]) == ("crop,flip,mixup", "balanced")
+
+
+def test_weighted_positives_have_no_meaning_for_single_labels(tmp_path, write_photos):
+    photos = write_photos([f"{label}/{i}.jpg" for label in ("red", "cube") for i in range(8)])
+    converted = conversion.convert(
+        config.ConvertConfig(annotations=str(photos), data_dir=str(tmp_path / "data"), name="single")
+    )
+    data = DataConfig(
+        dataset=converted.dataset_dir, train_split="all", validation_split="all", batch_size=4,
+        positive_weights="balanced",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="--positive_weights=balanced is for multi-label datasets"):
+        training.train(_config(converted.dataset_dir, tmp_path / "run", data=data))
+
+
 def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tmp_path):
     with pytest.raises(UsageError, match="holds a finished run"):
         training.train(_config(dataset[0], run_path))

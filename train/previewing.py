@@ -54,9 +54,10 @@ def draw_batches(config: DataConfig, *, image_size: int, seed: int = 0, output: 
 
 def caption(target: np.ndarray, names: Sequence[str]) -> str:
     """The labels of a target: 'cat', 'cat 0.7' where it is a share, 'cat?' where nothing is known."""
+    shares = zip(names, target.round(2).tolist(), strict=True)
     parts = [
-        f"{name}?" if value == UNKNOWN else name if value == 1 else f"{name} {value:.2f}"
-        for name, value in zip(names, target.tolist(), strict=True)
-        if value != 0
+        f"{name}?" if share == UNKNOWN else name if share == 1 else f"{name} {share:.2f}"
+        for name, share in shares
+        if share
     ]
     return ", ".join(parts) or "(no labels)"

@@ -94,6 +94,7 @@ def train(config: TrainConfig) -> TrainResult:
     strategy = distribution.make_strategy(config.strategy, config.num_virtual_devices)
     distribution.per_replica_batch_size(config.data.batch_size, strategy)
     train_split, validation_split = _choose_splits(config, builder)
+    _check_positive_weights(config, builder)
     image_size = config.model.image_size or row.image_size[0]
     run_dir.create(config.run_dir, config.overwrite)
     keras.utils.set_random_seed(config.seed)
@@ -117,7 +118,8 @@ def train(config: TrainConfig) -> TrainResult:
         for split in (train_split, validation_split)
     )
     targets = validation.targets
-    positive_weights = _positive_weights(task, train_set.targets)
+    positives, negatives = ((train_set.targets == value).sum(axis=0) for value in (1, 0))
+    positive_weights = sampling.positive_weights(positives, negatives, config.data.positive_weights)
     head, probabilities = _train_head(task, train_set, validation, positive_weights)
     with strategy.scope():
         logits_model = models.join(backbone, head)
@@ -141,15 +143,14 @@ def _choose_splits(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> tu
     return train_split, validation_split
 
 
-def _positive_weights(task: _Task, targets: np.ndarray) -> np.ndarray | None:
-    """What --positive_weights comes to on the training split."""
-    mode = task.config.data.positive_weights
-    if mode != "none" and not task.multi_label:
+def _check_positive_weights(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> None:
+    """Raises where they are asked for but have no meaning."""
+    mode = config.data.positive_weights
+    if mode != "none" and dataset_dir.label_key(builder) == "label":
         raise UsageError(
-            f"--positive_weights={mode} is for multi-label datasets; {task.builder.info.full_name} has one label an "
-            "image. --sample=balanced does for it."
+            f"--positive_weights={mode} is for multi-label datasets; {builder.info.full_name} has one label an image. "
+            "--sample=balanced does for it."
         )
-    return sampling.positive_weights((targets == 1).sum(axis=0), (targets == 0).sum(axis=0), mode)
 
 
 def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -1,0 +1,57 @@
+"""A fine-tuning step on real input against the same step on a batch that is in memory already, as a ratio in one run.
+
+  python benchmarks/bench_step.py --dataset=data/posters/1.0.0 --augment=light --repeats=5
+
+Both train all layers of the same network in one process, in turn, a few steps each.
+"""
+
+import argparse
+import statistics
+import time
+
+
+def main():
+    """Measures and prints the medians and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--augment", default="light")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    import keras
+    import tensorflow as tf
+
+    from tfr import dataset_dir
+    from tfr.train import backbones, input_pipeline, losses, models
+
+    builder = input_pipeline.open_dataset(args.dataset)
+    backbone = backbones.build_backbone(args.backbone, weights=None)
+    models.set_trainable(backbone, True)
+    head = models.build_head(backbone.output_shape[-1], len(dataset_dir.label_names(builder)))
+    model = models.join(backbone, head)
+    multi_label = dataset_dir.label_key(builder) == "labels"
+    model.compile(keras.optimizers.AdamW(1e-5), losses.TaggerLoss(multi_label), jit_compile=False)
+
+    shape = input_pipeline.BatchShape(backbone.input_shape[1], args.batch_size)
+    real = input_pipeline.for_training(builder, args.split, shape, augment=args.augment)
+    batches = {"real": iter(real), "in memory": iter(tf.data.Dataset.from_tensors(next(iter(real))).repeat())}
+    step = tf.function(lambda x, y: model.train_step((x, y)), jit_compile=False)
+    times = {name: [] for name in batches}
+    for number in range(args.repeats + 1):
+        for name in batches if number % 2 else reversed(batches):
+            started = time.perf_counter()
+            for _ in range(args.steps):
+                step(*next(batches[name]))
+            if number:  # the first round traces
+                times[name].append((time.perf_counter() - started) / args.steps * 1e3)
+    ratios = [a / b for a, b in zip(times["real"], times["in memory"], strict=True)]
+    for name, values in times.items():
+        print(f"{name:<12}{statistics.median(values):8.1f} ms a step")
+    print(f"ratio       {statistics.median(ratios):8.3f}    ({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()
