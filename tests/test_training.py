@@ -153,16 +153,19 @@ def test_both_phases_train_on_balanced_weighted_and_mixed_batches(dataset, tmp_p
 
 
 def test_weighted_positives_have_no_meaning_for_single_labels(tmp_path, write_photos):
-    photos = write_photos([f"{label}/{i}.jpg" for label in ("red", "cube") for i in range(8)])
+    photos = write_photos([f"{label}/{i}.jpg" for label in ("red", "cube") for i in range(4)])
     converted = conversion.convert(
-        config.ConvertConfig(annotations=str(photos), data_dir=str(tmp_path / "data"), name="single")
+        config.ConvertConfig(
+            annotations=str(photos),
+            data_dir=str(tmp_path / "data"),
+            name="single",
+            split_ratios=config.splits.parse_ratios("train=1"),
+        )
     )
-    data = DataConfig(
-        dataset=converted.dataset_dir, train_split="all", validation_split="all", batch_size=4,
-        positive_weights="balanced",
-    )  # fmt: skip
+    data = DataConfig(dataset=converted.dataset_dir, batch_size=4, positive_weights="balanced")
     with pytest.raises(UsageError, match="--positive_weights=balanced is for multi-label datasets"):
         training.train(_config(converted.dataset_dir, tmp_path / "run", data=data))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tmp_path):
