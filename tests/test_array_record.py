@@ -174,12 +174,18 @@ def test_such_a_dataset_can_be_converted_again(pets, tmp_path):
     assert examples(conversion.convert(again).dataset_dir) == examples(pets("tfrecord"))
 
 
-def test_training_on_it_is_refused_with_the_way_out(pets):
+def test_training_reads_it_like_tfrecords(pets):
     from tfr.train import input_pipeline
 
-    with pytest.raises(DatasetError, match=r"pets/1.0.0 has array_record files.*tfr convert --annotations="):
-        input_pipeline.open_dataset(pets("array_record"))
-    assert input_pipeline.open_dataset(pets("tfrecord"))
+    def pixels(file_format):
+        builder = input_pipeline.open_dataset(pets(file_format))
+        batches = input_pipeline.for_evaluation(builder, "all", input_pipeline.BatchShape(16, 4))
+        return {id_: image.tobytes() for batch in batches.as_numpy_iterator() for id_, image in zip(
+            batch["id"], batch["image"], strict=True)}  # fmt: skip
+
+    found = pixels("array_record")
+    assert found == pixels("tfrecord")
+    assert len(found) > 3
 
 
 def test_the_records_behind_a_damaged_one_are_found(shard):

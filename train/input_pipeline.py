@@ -39,25 +39,15 @@ def open_dataset(dataset: str, data_dir: str | None = None) -> tfds.core.Dataset
     """Opens a dataset directory, or a dataset that TFDS knows by name.
 
     Raises:
-      DatasetError: it is neither, has no labels, or files that tf.data does not read.
+      DatasetError: it is neither, has no labels, or its files are in a format that is not read.
     """
     if os.path.isdir(dataset) or "://" in dataset or dataset.startswith((".", "/")):
         builder = dataset_dir.open_builder(dataset)
     else:
         builder = _open_by_name(dataset, data_dir)
     dataset_dir.label_key(builder)
-    _check_file_format(builder)
+    records_lib.check_format(builder)
     return builder
-
-
-def _check_file_format(builder: tfds.core.DatasetBuilder) -> None:
-    """Raises where tf.data cannot read the files."""
-    file_format = builder.info.file_format
-    if file_format is not None and file_format not in tfds.core.FileFormat.with_tf_data():
-        raise DatasetError(
-            f"{builder.info.full_name} has {file_format.value} files, which tf.data does not read. Make TFRecords of "
-            f"it: tfr convert --annotations={builder.data_path} --data_dir=... --name={builder.name}"
-        )
 
 
 def _open_by_name(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

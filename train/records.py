@@ -105,18 +105,23 @@ class ArrayRecords:
         return list(self._source.__getitems__(places.tolist()))
 
 
+def check_format(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises DatasetError where the files of a dataset cannot be read by place."""
+    found = builder.info.file_format
+    if found is not None and found not in (tfds.core.FileFormat.TFRECORD, tfds.core.FileFormat.ARRAY_RECORD):
+        raise DatasetError(
+            f"{builder.info.full_name} has {found.value} files; tfrecord and array_record are read. Convert it: "
+            f"tfr convert --annotations={builder.data_path} --data_dir=... --name={builder.name}"
+        )
+
+
 def open_records(builder: tfds.core.DatasetBuilder, split: Any) -> Records:
     """Opens the examples of a split, of a slice of one, or of another split object of TFDS.
 
     Raises:
-      DatasetError: there is no such split, a file is missing or damaged, or the format cannot be read by place.
+      DatasetError: a file is missing or damaged, or the format cannot be read by place.
     """
-    file_format = builder.info.file_format
-    if file_format == tfds.core.FileFormat.TFRECORD:
-        return TFRecords(builder.info.splits[split].file_instructions)
-    if file_format == tfds.core.FileFormat.ARRAY_RECORD:
+    check_format(builder)
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         return ArrayRecords(builder, split)
-    raise DatasetError(
-        f"{builder.info.full_name} is stored as {file_format and file_format.value}. Allowed: tfrecord, array_record. "
-        "`tfds.core.FileFormat` and TFDS's convert_format script turn one into another."
-    )
+    return TFRecords(builder.info.splits[split].file_instructions)
