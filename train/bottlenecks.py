@@ -30,16 +30,31 @@ def embed(
 
 
 def training_batches(
-    embeddings: Embeddings, batch_size: int, seed: int, *, sample: str = "shuffled", start_step: int = 0
+    embeddings: Embeddings,
+    batch_size: int,
+    seed: int,
+    *,
+    sample: str = "shuffled",
+    start_step: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Endless batches of (embedding, target) from memory, in the order of input_pipeline.for_training."""
+    """Endless batches of (embedding, target) from memory, in the order of input_pipeline.for_training.
+
+    The arguments are those of for_training.
+    """
     present = embeddings.targets == 1
     order = sampling.make_order(sample, len(embeddings.values), lambda: np.nonzero(present), seed)
     values, targets = tf.constant(embeddings.values), tf.constant(embeddings.targets)
+    hosts = input_context.num_input_pipelines if input_context else 1
+    first = batch_size // hosts * input_context.input_pipeline_id if input_context else 0
 
     def gather(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-        places = tf.ensure_shape(tf.numpy_function(order, [positions], tf.int64, stateful=False), (batch_size,))
+        positions = step * batch_size + first + tf.range(batch_size // hosts, dtype=tf.int64)
+        places = tf.numpy_function(order, [positions], tf.int64, stateful=False)
+        places = tf.ensure_shape(places, (batch_size // hosts,))
         return tf.gather(values, places), tf.gather(targets, places)
 
-    return tf.data.Dataset.range(start_step, input_pipeline.ENDLESS).map(gather).prefetch(2)
+    dataset = tf.data.Dataset.range(start_step, input_pipeline.ENDLESS).map(gather)
+    if input_context:
+        dataset = dataset.unbatch().batch(batch_size // input_context.num_replicas_in_sync, drop_remainder=True)
+    return dataset.prefetch(2)

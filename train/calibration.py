@@ -1,7 +1,6 @@
 """Calibration of a finished run on its validation split: temperature scaling and thresholds."""
 
 import dataclasses
-import os
 
 import keras
 import numpy as np
@@ -114,10 +113,7 @@ def _save_scaled(run: run_dir.Run, temperature: float) -> None:
     """Writes the model with its logits divided by the temperature."""
     model = run.load_model()
     logits = keras.Model(model.input, model.get_layer(models.LOGITS).output)
-    scaled = models.with_probabilities(logits, run.multi_label, temperature)
-    temporary = os.path.join(run.path, ".tmp-model.keras")
-    scaled.save(temporary)
-    os.replace(temporary, os.path.join(run.path, run_dir.MODEL_FILE))
+    run_dir.save_model(run.path, models.with_probabilities(logits, run.multi_label, temperature))
     config = {**run.config, "resolved": {**run.config["resolved"], "temperature": temperature}}
     run_dir.write_json(run.path, run_dir.CONFIG_FILE, config)
 

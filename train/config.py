@@ -1,12 +1,18 @@
 """What a training run does, as frozen objects; importing this imports no TensorFlow."""
 
 import dataclasses
+import json
 import math
+from typing import Any
 
 from tfr.errors import UsageError
 
 RESIZE_MODES = ("squash", "crop", "pad")
-STRATEGIES = ("auto", "mirrored", "none")
+STRATEGIES = ("auto", "mirrored", "multi_worker", "tpu", "none")
+LOSSES = ("cross_entropy", "focal", "asymmetric")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "constant", "auto")
+PRECISIONS = ("float32", "bfloat16")
 SAMPLES = ("shuffled", "balanced")
 POSITIVE_WEIGHTS = ("none", "balanced", "sqrt")
 
@@ -26,6 +32,10 @@ AUGMENT_PRESETS = {
     "medium": "crop:0.35,flip,color_jitter:0.3,erase:0.1",
     "strong": "crop:0.2,flip,randaugment:9,erase:0.25,mixup:0.2,cutmix:1",
 }
+
+
+# Fields of TrainConfig that change where and how a run runs, but not what it comes to.
+_NOT_CONTENT = ("run_dir", "overwrite", "checkpoint_secs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,17 +95,34 @@ class TrainConfig:
       run_dir: the directory that the run writes.
       data, model: see there.
       epochs: epochs of the head phase, at most; it stops when `monitor` has not improved for `patience` epochs.
-      learning_rate: of the head phase, at its start.
-      weight_decay: of AdamW, on the head's kernels.
+      learning_rate: of the head phase, at its height.
       finetune_epochs: epochs of the fine-tuning phase; 0 for none.
-      finetune_learning_rate: its learning rate.
+      finetune_learning_rate: its learning rate, at its height.
+      unfreeze: what fine-tuning trains of the backbone: 'all', 'none', or the number of its last blocks.
+      layer_decay: in fine-tuning each block of the backbone has the learning rate of the block after it times this;
+        1 for one rate.
+      optimizer: 'adamw', or 'sgd' (Nesterov momentum 0.9).
+      schedule: of the learning rate: 'cosine' down to zero, 'constant', or 'auto': divided by the square root of ten
+        after 5 epochs without a better `monitor`, to a tenth at least, and `patience` is 5 epochs in the head phase
+        and 15 in fine-tuning (the rule of Image ATM).
+      warmup_epochs: epochs over which the learning rate rises from zero, in each phase; may be a fraction.
+      weight_decay: decoupled, on kernels.
+      clip_norm: gradients are scaled to at most this norm; 0 for no limit.
+      ema_decay: decay of an exponential moving average of the weights, which is then what is validated and kept; 0
+        for none.
+      loss: see losses.TaggerLoss; softmax cross-entropy where every image has exactly one label.
+      label_smoothing: moves targets that far towards uncertainty.
       patience: epochs without a better `monitor` before a phase ends.
       monitor: validation metric that decides which epoch's weights are kept. Small validation splits make mAP a
         noisy guide, hence the loss.
       seed: fixes initial weights, shuffling and dropout.
-      strategy: 'auto' (all GPUs if there are several, else one device), 'mirrored', or 'none'.
+      strategy: 'mirrored': all GPUs of this machine; 'multi_worker': those of several, which TF_CONFIG names; 'tpu';
+        'none': one device; 'auto': multi_worker where TF_CONFIG names several, else mirrored.
       num_virtual_devices: logical CPU devices to make, to try several replicas without GPUs.
-      overwrite: whether to replace a finished run in `run_dir`.
+      precision: 'bfloat16' computes in mixed precision, for GPUs and TPUs that have it.
+      jit_compile: XLA; for GPUs and TPUs, many times slower on CPUs.
+      checkpoint_secs: seconds between two states saved to go on from after a crash.
+      overwrite: whether to replace a run in `run_dir`.
     """
 
     run_dir: str
@@ -103,14 +130,26 @@ class TrainConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     epochs: int = 40
     learning_rate: float = 2e-3
-    weight_decay: float = 0.1
     finetune_epochs: int = 0
     finetune_learning_rate: float = 1e-4
+    unfreeze: str = "all"
+    layer_decay: float = 1.0
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.1
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
     patience: int = 20
     monitor: str = "val_loss"
     seed: int = 0
     strategy: str = "auto"
     num_virtual_devices: int | None = None
+    precision: str = "float32"
+    jit_compile: bool = False
+    checkpoint_secs: float = 60.0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -120,11 +159,32 @@ class TrainConfig:
         _one_of("--positive_weights", self.data.positive_weights, POSITIVE_WEIGHTS)
         parse_augment(self.data.augment)
         _one_of("--strategy", self.strategy, STRATEGIES)
+        _one_of("--loss", self.loss, LOSSES)
+        _one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("--schedule", self.schedule, SCHEDULES)
+        _one_of("--precision", self.precision, PRECISIONS)
+        if self.unfreeze not in ("all", "none") and not self.unfreeze.isdigit():
+            raise UsageError(
+                f"--unfreeze must be all, none or a number of blocks. Received: --unfreeze={self.unfreeze}"
+            )
         for flag, value in (("batch_size", self.data.batch_size), ("epochs", self.epochs)):
             if value < 1:
                 raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
-        if not 0 <= self.model.dropout < 1:
-            raise UsageError(f"--dropout must be at least 0 and below 1. Received: --dropout={self.model.dropout}")
+        shares = {"dropout": self.model.dropout, "label_smoothing": self.label_smoothing, "ema_decay": self.ema_decay}
+        for flag, share in shares.items():
+            if not 0 <= share < 1:
+                raise UsageError(f"--{flag} must be at least 0 and below 1. Received: --{flag}={share}")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"--layer_decay must be above 0 and at most 1. Received: --layer_decay={self.layer_decay}")
+
+    def content(self) -> dict[str, Any]:
+        """What decides the weights that a run comes to, as JSON values; a run is only ever continued with the same."""
+        fields = dataclasses.asdict(self)
+        nested = {f"{part}.{key}": value for part in ("data", "model") for key, value in fields.pop(part).items()}
+        return {
+            **{key: value for key, value in fields.items() if key not in _NOT_CONTENT},
+            **json.loads(json.dumps(nested)),
+        }
 
 
 def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -28,6 +28,13 @@ def run(
       Each batch as arrays, without `image`, plus `output`: what the model gives, float32 (n, ...).
     """
     forward = compile_forward(model, freeze=freeze, dtype=dataset.element_spec["image"].dtype)
+    return run_compiled(forward, dataset, total=total, description=description)
+
+
+def run_compiled(
+    forward: Callable[[tf.Tensor], tf.Tensor], dataset: tf.data.Dataset, *, total: int | None, description: str
+) -> Iterator[Batch]:
+    """As `run`, with what compile_forward returned: for models that are run again and again."""
     with progress.bar(total, description, "images") as bar:
         for batch in dataset:
             output = forward(batch.pop("image")).numpy()

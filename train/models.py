@@ -1,11 +1,14 @@
 """Networks: a head on embeddings, and the whole tagger from pixels to probabilities."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 
 LOGITS = "logits"  # the name of the layer that ends in logits
+_BLOCK_NAME = re.compile(r"(.*_)?((block|stage|conv_dw|expanded_conv|mixed)_?[0-9]+[a-z]?)(_block_?[0-9]+)?(?=_|$)")
+_NAMELESS_BLOCKS = 10
 _RARE = 1e-3  # prior probabilities are kept this far from 0 and 1
 
 
@@ -106,11 +109,53 @@ def with_probabilities(logits_model: keras.Model, multi_label: bool, temperature
     return keras.Model(logits_model.input, activation(logits), name="tagger")
 
 
-def set_trainable(backbone: keras.Model, trainable: bool) -> None:
-    """Freezes or unfreezes a backbone. Its BatchNormalization layers stay frozen, so in inference mode: the batches
-    of a small dataset would spoil statistics that come from a large one."""
+def set_trainable(backbone: keras.Model, blocks: int | None) -> None:
+    """Freezes a backbone but for its last blocks. Its BatchNormalization layers stay frozen, so in inference mode: the
+    batches of a small dataset would spoil statistics that come from a large one.
+
+    Args:
+      backbone: any functional model.
+      blocks: how many blocks to train, see `blocks_of`; None: all of them.
+    """
+    blocks_ = blocks_of(backbone)
+    first = 0 if blocks is None else max(len(blocks_) - blocks, 0)
+    for number, layers in enumerate(blocks_):
+        for layer in layers:
+            layer.trainable = number >= first and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def blocks_of(backbone: keras.Model) -> list[list[keras.layers.Layer]]:
+    """The layers of a backbone, in order, cut where its names of blocks change, such as 'block3b_' or 'conv4_block2_'.
+
+    Layers without such a name belong to the block before them. A backbone with no such names is cut into equal parts.
+    """
+    blocks: list[list[keras.layers.Layer]] = [[]]
+    current = None
     for layer in backbone.layers:
-        layer.trainable = trainable and not isinstance(layer, keras.layers.BatchNormalization)
+        match = _BLOCK_NAME.match(layer.name)
+        if match and match[0] != current:
+            current = match[0]
+            blocks.append([])
+        blocks[-1].append(layer)
+    blocks = [layers for layers in blocks if any(layer.weights for layer in layers)]
+    if len(blocks) > 1:
+        return blocks
+    return [part.tolist() for part in np.array_split(np.array(backbone.layers, dtype=object), _NAMELESS_BLOCKS)]
+
+
+def rate_factors(backbone: keras.Model, layer_decay: float) -> dict[str, float]:
+    """Variable path to what its learning rate is multiplied by: less for each block further from the head.
+
+    Source: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018 (discriminative
+    fine-tuning).
+    """
+    blocks = blocks_of(backbone)
+    return {
+        variable.path: layer_decay ** (len(blocks) - number)
+        for number, layers in enumerate(blocks)
+        for layer in layers
+        for variable in layer.trainable_variables
+    }
 
 
 def count_parameters(variables: Iterable[keras.Variable]) -> int:

@@ -9,7 +9,7 @@ def draw_history(rows: Sequence[dict[str, Any]], folder: str) -> None:
     """Draws loss and validation metrics by epoch to `<folder>/history.png`.
 
     Args:
-      rows: callbacks.History.rows, phases one after the other.
+      rows: phases.Position.rows, phases one after the other.
       folder: made if it is not there.
     """
     from matplotlib.figure import Figure  # not pyplot: no display, no global state

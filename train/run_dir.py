@@ -5,6 +5,8 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,14 @@ CONFIG_FILE = "config.json"  # the TrainConfig, what it was resolved to, and the
 HISTORY_FILE = "history.csv"  # a row an epoch
 METRICS_FILE = "metrics.json"  # split to metrics
 RESULTS_FILE = "results.csv"  # a row an evaluation, columns a label
+CHECKPOINT_DIR = "checkpoints"  # the state of an unfinished run
+TENSORBOARD_DIR = "tensorboard"
+PLOTS_DIR = "plots"
+# All that a training run writes, and that a run in its place replaces; results.csv is a log, and stays.
+_ENTRIES = (
+    MODEL_FILE, LABELS_FILE, THRESHOLDS_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PREDICTIONS_DIR, CHECKPOINT_DIR,
+    TENSORBOARD_DIR, PLOTS_DIR,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,7 @@ class Run:
 
 
 def create(path: str, overwrite: bool) -> None:
-    """Makes a run directory.
+    """Makes a run directory; with `overwrite`, empties it of the run that is in it.
 
     Raises:
       UsageError: there is a finished run, or something that is no run, in it.
@@ -80,8 +90,18 @@ def create(path: str, overwrite: bool) -> None:
     entries = set(os.listdir(path))
     if MODEL_FILE in entries and not overwrite:
         raise UsageError(f"{path} holds a finished run. Give another --run_dir, or --overwrite to replace it.")
-    if entries and not entries & {MODEL_FILE, CONFIG_FILE, HISTORY_FILE, "tensorboard"}:
+    if entries and not entries & set(_ENTRIES):
         raise UsageError(f"{path} holds files that are no run's, such as {min(entries)}. Give another --run_dir.")
+    for name in _ENTRIES if overwrite else ():
+        full = os.path.join(path, name)
+        shutil.rmtree(full) if os.path.isdir(full) else pathlib.Path(full).unlink(missing_ok=True)
+
+
+def save_model(path: str, model: "keras.Model") -> None:
+    """Writes the model of a run; it appears under its name when it is complete."""
+    temporary = os.path.join(path, ".tmp-model.keras")
+    model.save(temporary)
+    os.replace(temporary, os.path.join(path, MODEL_FILE))
 
 
 def load(path: str) -> Run:

@@ -9,29 +9,33 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
-
-from tfr import dataset_dir
-from tfr.errors import DatasetError, UsageError
 
 from . import (
     backbones,
     bottlenecks,
-    callbacks,
     distribution,
     forward,
     input_pipeline,
     losses,
     metrics,
     models,
+    optimizers,
     plots,
     run_dir,
     sampling,
     threshold_tuning,
 )
+from . import task as task_lib
 from .config import TrainConfig
+from .loop import Loop
+from .phases import Phase, PhaseRunner, Position
+from .task import Task
 
 _EMBED_BATCH = 32  # larger batches spill a CPU's caches, see benchmarks
+_STEPS_AT_ONCE = {"head": 16, "finetune": 4}
+_AUTO_PATIENCE = {"head": 5, "finetune": 15}  # of --schedule=auto
+_AUTO_PLATEAU = 5
+_LOGGED = ("macro_map", "micro_map", "macro_roc_auc", "micro_f1", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class TrainResult:
       run_dir: the run directory.
       metrics: of the validation split, by the weights that were kept; see metrics.compute_metrics.
       epochs: epochs run, by phase.
-      seconds: wall time.
+      seconds: wall time, of the last start where a run was continued.
     """
 
     run_dir: str
@@ -51,31 +55,14 @@ class TrainResult:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Task:
-    """What the phases have in common."""
-
-    config: TrainConfig
-    builder: tfds.core.DatasetBuilder
-    strategy: tf.distribute.Strategy
-    names: list[str]
-    multi_label: bool
-    image_size: int
-    train_split: str
-    validation_split: str
-    history: callbacks.History
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full global batches in one pass over the training split."""
-        return input_pipeline.num_examples(self.builder, self.train_split) // self.config.data.batch_size
-
-
 def train(config: TrainConfig) -> TrainResult:
     """Trains a tagger and writes its run directory.
 
     The head phase embeds every image once with the frozen backbone and trains the head on the embeddings. The
-    fine-tuning phase, if it has epochs, goes on from there on images, over all layers but BatchNormalization.
+    fine-tuning phase, if it has epochs, goes on from there on images.
+
+    Where `run_dir` holds the state of a run with the same config that was killed, that run goes on with its very next
+    step, and comes to the weights that it would have come to.
 
     Args:
       config: what to train on and how.
@@ -88,69 +75,44 @@ def train(config: TrainConfig) -> TrainResult:
       DatasetError: the dataset cannot be used.
     """
     started = time.monotonic()
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    try:
+        return _train(config, started)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _train(config: TrainConfig, started: float) -> TrainResult:
     backbone_name = config.model.backbone or backbones.default_backbone()
-    row = backbones.get_backbone(backbone_name)
-    builder = input_pipeline.open_dataset(config.data.dataset, config.data.data_dir)
-    strategy = distribution.make_strategy(config.strategy, config.num_virtual_devices)
-    distribution.per_replica_batch_size(config.data.batch_size, strategy)
-    train_split, validation_split = _choose_splits(config, builder)
-    _check_positive_weights(config, builder)
-    image_size = config.model.image_size or row.image_size[0]
-    run_dir.create(config.run_dir, config.overwrite)
+    backbones.get_backbone(backbone_name)
+    task = task_lib.prepare(config, backbone_name)
     keras.utils.set_random_seed(config.seed)
-    task = _Task(
-        config=config,
-        builder=builder,
-        strategy=strategy,
-        names=dataset_dir.label_names(builder),
-        multi_label=dataset_dir.label_key(builder) == "labels",
-        image_size=image_size,
-        train_split=train_split,
-        validation_split=validation_split,
-        history=callbacks.History(config.run_dir),
-    )
-    with strategy.scope():
+    with task.strategy.scope():
         weights = None if config.model.weights == "none" else config.model.weights
-        backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=(image_size, image_size))
-        models.set_trainable(backbone, False)
+        size = (task.image_size, task.image_size)
+        backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=size)
+        models.set_trainable(backbone, 0)
     train_set, validation = (
-        bottlenecks.embed(backbone, builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
-        for split in (train_split, validation_split)
+        bottlenecks.embed(backbone, task.builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
+        for split in (task.train_split, task.validation_split)
     )
     targets = validation.targets
     positives, negatives = ((train_set.targets == value).sum(axis=0) for value in (1, 0))
     positive_weights = sampling.positive_weights(positives, negatives, config.data.positive_weights)
-    head, probabilities = _train_head(task, train_set, validation, positive_weights)
-    with strategy.scope():
+    head = _build_head(task, train_set, positive_weights)
+    saved = task.store.load()
+    position = Position(**saved[0]) if saved else Position(phase="head")
+    arrays = saved[1] if saved else None
+    probabilities = np.zeros_like(targets)
+    if position.phase == "head":
+        probabilities = _train_head(task, head, train_set, validation, positive_weights, position, arrays)
+        position, arrays = Position(phase="finetune", rows=position.rows), None
+    with task.strategy.scope():
         logits_model = models.join(backbone, head)
     if config.finetune_epochs:
-        probabilities = _finetune(task, backbone, logits_model, targets, positive_weights)
-    return _finish(task, backbone_name, logits_model, probabilities, targets, time.monotonic() - started)
-
-
-def _choose_splits(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
-    """The training and validation split; a dataset without the latter lends the last tenth of the former."""
-    train_split, validation_split = config.data.train_split, config.data.validation_split
-    if validation_split == "validation" and "validation" not in builder.info.splits and "[" not in train_split:
-        train_split, validation_split = f"{train_split}[:90%]", f"{train_split}[90%:]"
-    num_train = input_pipeline.num_examples(builder, train_split)
-    if not input_pipeline.num_examples(builder, validation_split):
-        raise DatasetError(f"{builder.info.full_name}: split {validation_split!r} is empty; --validation_split?")
-    if num_train < config.data.batch_size:
-        raise UsageError(
-            f"--batch_size={config.data.batch_size} is more than the {num_train} examples of {train_split!r}."
-        )
-    return train_split, validation_split
-
-
-def _check_positive_weights(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> None:
-    """Raises where they are asked for but have no meaning."""
-    mode = config.data.positive_weights
-    if mode != "none" and dataset_dir.label_key(builder) == "label":
-        raise UsageError(
-            f"--positive_weights={mode} is for multi-label datasets; {builder.info.full_name} has one label an image. "
-            "--sample=balanced does for it."
-        )
+        probabilities = _finetune(task, backbone, logits_model, targets, positive_weights, position, arrays)
+    return _finish(task, backbone_name, logits_model, position, probabilities, targets, time.monotonic() - started)
 
 
 def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -159,156 +121,187 @@ def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return positives / np.maximum(positives + (targets == 0).sum(axis=0), 1e-9)
 
 
-def _train_head(
-    task: _Task, train_set: bottlenecks.Embeddings, validation: bottlenecks.Embeddings, weights: np.ndarray | None
-) -> tuple[keras.Model, np.ndarray]:
-    """The head phase: returns the head, and its probabilities on the validation split."""
-    config = task.config
+def _build_head(task: Task, train_set: bottlenecks.Embeddings, weights: np.ndarray | None) -> keras.Model:
+    config = task.config.model
     with task.strategy.scope():
-        head = models.build_head(
+        return models.build_head(
             train_set.values.shape[1],
             len(task.names),
-            hidden_units=config.model.hidden_units,
-            num_members=config.model.ensemble_size,
-            dropout=config.model.dropout,
+            hidden_units=config.hidden_units,
+            num_members=config.ensemble_size,
+            dropout=config.dropout,
             mean=train_set.values.mean(axis=0),
             variance=train_set.values.var(axis=0),
             prior=_prior(train_set.targets, weights),
         )
+
+
+def _train_head(
+    task: Task,
+    head: keras.Model,
+    train_set: bottlenecks.Embeddings,
+    validation: bottlenecks.Embeddings,
+    weights: np.ndarray | None,
+    position: Position,
+    arrays: dict[str, list[np.ndarray]] | None,
+) -> np.ndarray:
+    """The head phase: returns the head's probabilities on the validation split."""
+    config = task.config
     activate = keras.activations.sigmoid if task.multi_label else keras.activations.softmax
 
     def predict() -> np.ndarray:
-        return activate(head(validation.values, training=False).numpy().mean(axis=1)).numpy()
+        logits = keras.ops.convert_to_numpy(head(validation.values, training=False)).astype(np.float32)
+        return keras.ops.convert_to_numpy(activate(logits.mean(axis=1)))
 
-    batches = bottlenecks.training_batches(train_set, config.data.batch_size, config.seed, sample=config.data.sample)
-    _fit(task, "head", head, batches, predict, validation.targets, weights)
-    return head, predict()
+    def batches(start_step: int, input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+        return bottlenecks.training_batches(
+            train_set,
+            config.data.batch_size,
+            config.seed,
+            sample=config.data.sample,
+            start_step=start_step,
+            input_context=input_context,
+        )
 
-
-def _finetune(
-    task: _Task, backbone: keras.Model, logits_model: keras.Model, targets: np.ndarray, weights: np.ndarray | None
-) -> np.ndarray:
-    """The fine-tuning phase: returns the validation probabilities of the weights that were kept."""
-    config = task.config
-    shape = input_pipeline.BatchShape(task.image_size, config.data.batch_size, config.data.resize)
-    batches = input_pipeline.for_training(
-        task.builder,
-        task.train_split,
-        shape,
-        augment=config.data.augment,
-        sample=config.data.sample,
-        seed=config.seed,
-    )
-    with task.strategy.scope():
-        models.set_trainable(backbone, True)
-        tagger = models.with_probabilities(logits_model, task.multi_label)
-
-    def predict() -> np.ndarray:
-        validation = input_pipeline.for_evaluation(task.builder, task.validation_split, shape)
-        return forward.collect(
-            forward.run(tagger, validation, total=len(targets), description="validating", freeze=False)
-        )["output"]
-
-    _fit(task, "finetune", logits_model, batches, predict, targets, weights)
+    _run_phase(task, head, {}, batches, predict, validation.targets, weights, position, arrays)
     return predict()
 
 
-def _fit(
-    task: _Task,
-    phase: str,
+def _finetune(
+    task: Task,
+    backbone: keras.Model,
+    logits_model: keras.Model,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    position: Position,
+    arrays: dict[str, list[np.ndarray]] | None,
+) -> np.ndarray:
+    """The fine-tuning phase: returns the validation probabilities of the weights that were kept."""
+    config = task.config
+    blocks = {"all": None, "none": 0}.get(config.unfreeze, -1)
+    with task.strategy.scope():
+        models.set_trainable(backbone, int(config.unfreeze) if blocks == -1 else blocks)
+        tagger = models.with_probabilities(logits_model, task.multi_label)
+    measure = forward.compile_forward(tagger, freeze=False, dtype=tf.uint8)  # once: the weights are looked up each time
+
+    def predict() -> np.ndarray:
+        validation = input_pipeline.for_evaluation(task.builder, task.validation_split, task.shape)
+        return forward.collect(forward.run_compiled(measure, validation, total=len(targets), description="validating"))[
+            "output"
+        ]
+
+    def batches(start_step: int, input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+        return input_pipeline.for_training(
+            task.builder,
+            task.train_split,
+            task.shape,
+            augment=config.data.augment,
+            sample=config.data.sample,
+            seed=config.seed,
+            start_step=start_step,
+            input_context=input_context,
+        )
+
+    factors = models.rate_factors(backbone, config.layer_decay)
+    _run_phase(task, logits_model, factors, batches, predict, targets, weights, position, arrays)
+    return predict()
+
+
+def _run_phase(
+    task: Task,
     model: keras.Model,
-    batches: tf.data.Dataset,
+    factors: dict[str, float],
+    make_batches: Callable[..., tf.data.Dataset],
     predict: Callable[[], np.ndarray],
     targets: np.ndarray,
     weights: np.ndarray | None,
+    position: Position,
+    arrays: dict[str, list[np.ndarray]] | None,
 ) -> None:
     """Trains one phase and leaves the model with the weights of its best epoch."""
-    config, finetuning = task.config, phase == "finetune"
-    epochs = config.finetune_epochs if finetuning else config.epochs
-    rate = config.finetune_learning_rate if finetuning else config.learning_rate
-    steps = task.steps_per_epoch
+    config, phase = task.config, _phase(task, position.phase)
+    rate = config.finetune_learning_rate if phase.name == "finetune" else config.learning_rate
     with task.strategy.scope():
-        schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * steps)
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        loss = losses.TaggerLoss(task.multi_label, positive_weights=weights)
-        model.compile(optimizer, loss, jit_compile=False)
-    task.history.phase = phase
-    logs = os.path.join(config.run_dir, "tensorboard", phase)
-    model.fit(
-        batches,
-        epochs=epochs,
-        steps_per_epoch=steps,
-        verbose=0,
-        callbacks=[
-            callbacks.Validation(predict, targets, task.names, task.multi_label),
-            callbacks.StopOnNaN(phase),
-            callbacks.Progress(phase, config.monitor),
-            task.history,
-            keras.callbacks.TensorBoard(logs, write_graph=False),
-            keras.callbacks.EarlyStopping(
-                config.monitor,
-                mode="min" if config.monitor == "val_loss" else "max",
-                patience=config.patience,
-                restore_best_weights=True,
-            ),
-        ],
+        schedule = optimizers.Schedule(
+            rate,
+            total_steps=phase.epochs * phase.steps_per_epoch,
+            warmup_steps=round(config.warmup_epochs * phase.steps_per_epoch),
+            cosine=config.schedule == "cosine",
+        )
+        optimizer = optimizers.make_optimizer(
+            config.optimizer, schedule, model.trainable_variables, weight_decay=config.weight_decay, factors=factors
+        )
+    loss = losses.TaggerLoss(
+        task.multi_label, config.loss, label_smoothing=config.label_smoothing, positive_weights=weights
+    )
+    loop = Loop(
+        model,
+        loss,
+        optimizer,
+        task.strategy,
+        clip_norm=config.clip_norm or None,
+        ema_decay=config.ema_decay or None,
+        jit_compile=config.jit_compile,
+    )
+
+    def validate() -> dict[str, float]:
+        measured = metrics.compute_metrics(targets, predict(), task.names, multi_label=task.multi_label)
+        values = {"val_loss": measured["log_loss"]}
+        values |= {f"val_{key}": measured[key] for key in _LOGGED if key in measured}
+        values[config.monitor] = distribution.from_chief(task.strategy, values[config.monitor])  # all stop together
+        per_label = measured["per_label"].items()
+        return values | {f"val_average_precision/{name}": m["average_precision"] for name, m in per_label}
+
+    runner = PhaseRunner(
+        phase, loop, position, task.store, validate=validate, on_epoch=lambda _: task.history.write(position.rows)
+    )
+    runner.run(make_batches, arrays)
+
+
+def _phase(task: Task, name: str) -> Phase:
+    config = task.config
+    auto = config.schedule == "auto"
+    return Phase(
+        name=name,
+        epochs=config.finetune_epochs if name == "finetune" else config.epochs,
+        steps_per_epoch=task.steps_per_epoch,
+        monitor=config.monitor,
+        patience=_AUTO_PATIENCE[name] if auto else config.patience,
+        plateau_patience=_AUTO_PLATEAU if auto else None,
+        steps_at_once=_STEPS_AT_ONCE[name],
     )
 
 
 def _finish(
-    task: _Task,
+    task: Task,
     backbone_name: str,
     logits_model: keras.Model,
+    position: Position,
     probabilities: np.ndarray,
     targets: np.ndarray,
     seconds: float,
 ) -> TrainResult:
     """Writes everything that a run directory holds; model.keras, which marks it as finished, comes last."""
-    config = task.config
+    config, rows = task.config, position.rows
     tuned = threshold_tuning.tune(targets, probabilities, tuned_on=task.validation_split)
     measured = metrics.compute_metrics(
         targets, probabilities, task.names, threshold=tuned.per_label, multi_label=task.multi_label
     )
-    epochs = {phase: sum(row["phase"] == phase for row in task.history.rows) for phase in ("head", "finetune")}
+    epochs = {phase: sum(row["phase"] == phase for row in rows) for phase in ("head", "finetune")}
+    result = TrainResult(run_dir=config.run_dir, metrics=measured, epochs=epochs, seconds=seconds)
+    if not distribution.is_chief(task.strategy):
+        return result
+    task.history.close()
     run_dir.write_text(config.run_dir, run_dir.LABELS_FILE, "".join(f"{name}\n" for name in task.names))
     run_dir.write_json(config.run_dir, run_dir.THRESHOLDS_FILE, tuned.to_json(task.names))
-    run_dir.write_json(config.run_dir, run_dir.CONFIG_FILE, _describe(task, backbone_name, logits_model, seconds))
+    run_dir.write_json(
+        config.run_dir, run_dir.CONFIG_FILE, task_lib.describe(task, backbone_name, logits_model, seconds)
+    )
     run_dir.update_metrics(config.run_dir, "validation", measured)
-    plots.draw_history(task.history.rows, os.path.join(config.run_dir, "plots"))
-    tagger = models.with_probabilities(logits_model, task.multi_label)
-    temporary = os.path.join(config.run_dir, ".tmp-model.keras")
-    tagger.save(temporary)
-    os.replace(temporary, os.path.join(config.run_dir, run_dir.MODEL_FILE))
-    return TrainResult(run_dir=config.run_dir, metrics=measured, epochs=epochs, seconds=seconds)
-
-
-def _describe(task: _Task, backbone_name: str, model: keras.Model, seconds: float) -> dict[str, Any]:
-    """The config, and what it was resolved to."""
-    strategy = task.strategy
-    return {
-        **dataclasses.asdict(task.config),
-        "resolved": {
-            "backbone": backbone_name,
-            "image_size": task.image_size,
-            "label_mode": "multi" if task.multi_label else "single",
-            "num_labels": len(task.names),
-            "dataset": task.builder.info.full_name,
-            "dataset_dir": os.path.abspath(os.fspath(task.builder.data_path)),
-            "train_split": task.train_split,
-            "validation_split": task.validation_split,
-            "num_train": input_pipeline.num_examples(task.builder, task.train_split),
-            "num_validation": input_pipeline.num_examples(task.builder, task.validation_split),
-            "strategy": type(strategy).__name__,
-            "num_replicas": strategy.num_replicas_in_sync,
-            "per_replica_batch_size": task.config.data.batch_size // strategy.num_replicas_in_sync,
-            "steps_per_epoch": task.steps_per_epoch,
-            "parameters": models.count_parameters(model.variables),
-            "seconds": round(seconds, 1),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
-    }
+    plots.draw_history(rows, os.path.join(config.run_dir, run_dir.PLOTS_DIR))
+    run_dir.save_model(config.run_dir, models.with_probabilities(logits_model, task.multi_label))
+    task.store.remove()
+    return result
 
 
 def summary(result: TrainResult) -> str:

@@ -5,7 +5,8 @@ Usage:
   tfr train --dataset=data/posters --run_dir=runs/deep --finetune_epochs=5 --finetune_learning_rate=3e-5
 
 A head is trained on the embeddings of a frozen backbone; --finetune_epochs then trains all layers on images. Batches
-are split over all GPUs; --num_virtual_devices=2 tries that on a CPU.
+are split over all GPUs; --num_virtual_devices=2 tries that on a CPU. A killed run goes on where it was when the
+same command is run again.
 """
 
 import json
@@ -16,9 +17,13 @@ from .. import backbones
 from ..config import (
     AUGMENT_OPS,
     AUGMENT_PRESETS,
+    LOSSES,
+    OPTIMIZERS,
     POSITIVE_WEIGHTS,
+    PRECISIONS,
     RESIZE_MODES,
     SAMPLES,
+    SCHEDULES,
     STRATEGIES,
     DataConfig,
     ModelConfig,
@@ -79,14 +84,19 @@ _DROPOUT = _model.float(
 _training = FLAGS.group("Training")
 _EPOCHS = _training.integer("epochs", _DEFAULT.epochs, "Epochs of the head phase, at most.", lower=1)
 _LEARNING_RATE = _training.float(
-    "learning_rate", _DEFAULT.learning_rate, "Learning rate of the head phase, at its start.", lower=0.0
+    "learning_rate", _DEFAULT.learning_rate, "Learning rate of the head phase, at its height.", lower=0.0
 )
-_WEIGHT_DECAY = _training.float("weight_decay", _DEFAULT.weight_decay, "Decoupled weight decay (AdamW).", lower=0.0)
 _FINETUNE_EPOCHS = _training.integer(
     "finetune_epochs", _DEFAULT.finetune_epochs, "Epochs of the fine-tuning phase, at most.", lower=0
 )
 _FINETUNE_RATE = _training.float(
     "finetune_learning_rate", _DEFAULT.finetune_learning_rate, "Learning rate of the fine-tuning phase.", lower=0.0
+)
+_UNFREEZE = _training.string(
+    "unfreeze", _DEFAULT.unfreeze, "What fine-tuning trains of the backbone: all, none, or its last N blocks."
+)
+_LAYER_DECAY = _training.float(
+    "layer_decay", _DEFAULT.layer_decay, "Each block's learning rate, as a share of that of the block after it."
 )
 _PATIENCE = _training.integer(
     "patience", _DEFAULT.patience, "Epochs without a better --monitor before a phase ends.", lower=1
@@ -98,14 +108,45 @@ _MONITOR = _training.enum(
     "What decides which epoch's weights are kept.",
 )
 _SEED = _training.integer("seed", _DEFAULT.seed, "Fixes initial weights, order, augmentation and dropout.", lower=0)
-_STRATEGY = _training.enum(
-    "strategy", _DEFAULT.strategy, STRATEGIES, "Distribution; auto is MirroredStrategy on all GPUs."
+
+_optimization = FLAGS.group("Optimization")
+_LOSS = _optimization.enum("loss", _DEFAULT.loss, LOSSES, "Loss of a tag; see the papers on focal and asymmetric loss.")
+_LABEL_SMOOTHING = _optimization.float(
+    "label_smoothing", _DEFAULT.label_smoothing, "Move targets that far towards uncertainty.", lower=0.0
 )
-_VIRTUAL = _training.integer("num_virtual_devices", None, "Make that many logical CPU devices, to try replicas.", 1)
+_OPTIMIZER = _optimization.enum("optimizer", _DEFAULT.optimizer, OPTIMIZERS, "sgd has Nesterov momentum 0.9.")
+_SCHEDULE = _optimization.enum(
+    "schedule",
+    _DEFAULT.schedule,
+    SCHEDULES,
+    "Learning rate by epoch; auto lowers it after 5 epochs without a better --monitor and stops after 5 (head) or 15.",
+)
+_WARMUP = _optimization.float(
+    "warmup_epochs", _DEFAULT.warmup_epochs, "Epochs over which the learning rate rises; may be a fraction.", lower=0.0
+)
+_WEIGHT_DECAY = _optimization.float("weight_decay", _DEFAULT.weight_decay, "Decoupled weight decay.", lower=0.0)
+_CLIP_NORM = _optimization.float("clip_norm", _DEFAULT.clip_norm, "Greatest norm of a gradient; 0: any.", lower=0.0)
+_EMA_DECAY = _optimization.float(
+    "ema_decay", _DEFAULT.ema_decay, "Keep a moving average of the weights with this decay, e.g. 0.999; 0: none.", 0.0
+)
+
+_devices = FLAGS.group("Devices")
+_STRATEGY = _devices.enum(
+    "strategy",
+    _DEFAULT.strategy,
+    STRATEGIES,
+    "mirrored: all GPUs of this machine; multi_worker: those of all machines in TF_CONFIG; auto: what fits.",
+)
+_VIRTUAL = _devices.integer("num_virtual_devices", None, "Make that many logical CPU devices, to try replicas.", 1)
+_PRECISION = _devices.enum("precision", _DEFAULT.precision, PRECISIONS, "bfloat16: mixed precision, for GPUs and TPUs.")
+_JIT_COMPILE = _devices.bool("jit_compile", _DEFAULT.jit_compile, "XLA, for GPUs; many times slower on CPUs.")
 
 _output = FLAGS.group("Output")
 _RUN_DIR = _output.string("run_dir", None, "Directory that the run writes.", required=True)
-_OVERWRITE = _output.bool("overwrite", False, "Replace a finished run that is there already.")
+_OVERWRITE = _output.bool("overwrite", False, "Replace a run that is there already, finished or not.")
+_CHECKPOINT_SECS = _output.float(
+    "checkpoint_secs", _DEFAULT.checkpoint_secs, "Seconds between two states saved to go on from after a crash.", 0.0
+)
 _JSON = _output.bool("json", False, "Print the result as JSON.")
 
 
@@ -138,14 +179,26 @@ def main(args: list[str]) -> None:
         ),
         epochs=_EPOCHS.value,
         learning_rate=_LEARNING_RATE.value,
-        weight_decay=_WEIGHT_DECAY.value,
         finetune_epochs=_FINETUNE_EPOCHS.value,
         finetune_learning_rate=_FINETUNE_RATE.value,
+        unfreeze=_UNFREEZE.value,
+        layer_decay=_LAYER_DECAY.value,
+        optimizer=_OPTIMIZER.value,
+        schedule=_SCHEDULE.value,
+        warmup_epochs=_WARMUP.value,
+        weight_decay=_WEIGHT_DECAY.value,
+        clip_norm=_CLIP_NORM.value,
+        ema_decay=_EMA_DECAY.value,
+        loss=_LOSS.value,
+        label_smoothing=_LABEL_SMOOTHING.value,
         patience=_PATIENCE.value,
         monitor=_MONITOR.value,
         seed=_SEED.value,
         strategy=_STRATEGY.value,
         num_virtual_devices=_VIRTUAL.value,
+        precision=_PRECISION.value,
+        jit_compile=_JIT_COMPILE.value,
+        checkpoint_secs=_CHECKPOINT_SECS.value,
         overwrite=_OVERWRITE.value,
     )
     backbones.get_backbone(config.model.backbone or backbones.default_backbone())  # before TensorFlow is imported

@@ -1,0 +1,147 @@
+"""A training run that dies and is started again comes to the weights of one that was never disturbed."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tfr import annotations, config, conversion, synthetic
+from tfr.errors import UsageError
+from tfr.train import checkpoints, run_dir, training
+from tfr.train.config import DataConfig, ModelConfig, TrainConfig
+
+
+class Killed(BaseException):
+    """Stands for what ends a process."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """120 drawn images with 9 labels, as a dataset directory."""
+    folder = tmp_path_factory.mktemp("drawn")
+    csv_path, images = synthetic.write_image_set(str(folder), 120)
+    return conversion.convert(
+        config.ConvertConfig(
+            annotations=csv_path,
+            images=images,
+            data_dir=str(folder / "data"),
+            name="shapes",
+            read=annotations.ReadOptions(label_delimiter="|"),
+        )
+    ).dataset_dir
+
+
+def _config(dataset, path, **changes):
+    """Everything on that has a state: warm-up, averages, plateaus, dropout, augmentation, balanced order."""
+    base = TrainConfig(
+        run_dir=str(path),
+        data=DataConfig(dataset=dataset, batch_size=16, augment="crop,flip", sample="balanced"),
+        model=ModelConfig(weights="none", image_size=32, hidden_units=(8,), dropout=0.3, backbone="mobilenet_v2"),
+        epochs=3,
+        finetune_epochs=2,
+        schedule="auto",
+        warmup_epochs=0.5,
+        ema_decay=0.9,
+        clip_norm=1.0,
+        unfreeze="3",
+        layer_decay=0.8,
+        checkpoint_secs=0.0,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def _outcome(path):
+    weights = run_dir.load(str(path)).load_model().get_weights()
+    return weights, (pathlib.Path(path) / "history.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "undisturbed"
+    training.train(_config(dataset, path))
+    return _outcome(path)
+
+
+def _assert_same(path, undisturbed):
+    weights, rows = _outcome(path)
+    assert rows == undisturbed[1]
+    for one, other in zip(weights, undisturbed[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not (pathlib.Path(path) / "checkpoints").exists()
+
+
+def test_a_run_that_died_several_times_in_both_phases_comes_to_the_same_weights(
+    dataset, undisturbed, tmp_path, monkeypatch
+):
+    save, died = checkpoints.Store.save, []
+
+    def die_after(self, position, **arrays):
+        save(self, position, **arrays)
+        place = position["phase"], position["epoch"], position["step"]
+        if place in {("head", 1, 0), ("head", 2, 0), ("finetune", 0, 4), ("finetune", 1, 4)} - set(died):
+            died.append(place)
+            raise Killed
+
+    monkeypatch.setattr(checkpoints.Store, "save", die_after)
+    for _ in range(4):
+        with pytest.raises(Killed):
+            training.train(_config(dataset, tmp_path / "run"))
+        assert not (tmp_path / "run" / "model.keras").exists()
+    assert len(died) == 4
+    training.train(_config(dataset, tmp_path / "run"))
+    _assert_same(tmp_path / "run", undisturbed)
+
+
+def test_an_unfinished_run_is_only_continued_with_its_settings(dataset, tmp_path, monkeypatch):
+    save = checkpoints.Store.save
+    base = _config(dataset, tmp_path / "run", finetune_epochs=0)
+
+    def save_and_die(self, position, **arrays):
+        save(self, position, **arrays)
+        raise Killed
+
+    monkeypatch.setattr(checkpoints.Store, "save", save_and_die)
+    with pytest.raises(Killed):
+        training.train(base)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=r"unfinished run with other settings \(learning_rate: 0\.002 -> 0\.5\)"):
+        training.train(dataclasses.replace(base, learning_rate=0.5))
+    anew = training.train(dataclasses.replace(base, learning_rate=0.5, overwrite=True))
+    assert anew.epochs["head"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["head", "finetune"])
+def test_a_process_killed_in_either_phase_goes_on(dataset, undisturbed, tmp_path, phase):
+    path = tmp_path / "run"
+    flags = [
+        f"--dataset={dataset}", f"--run_dir={path}", "--batch_size=16", "--augment=crop,flip", "--sample=balanced",
+        "--weights=none", "--image_size=32", "--hidden_units=8", "--dropout=0.3", "--backbone=mobilenet_v2",
+        "--epochs=3", "--finetune_epochs=2", "--schedule=auto", "--warmup_epochs=0.5", "--ema_decay=0.9",
+        "--clip_norm=1", "--unfreeze=3", "--layer_decay=0.8", "--checkpoint_secs=0",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "tfr", "train", *flags]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and first.poll() is None and _phase_of(path) != phase:
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert _phase_of(path) == phase
+    subprocess.run(command, check=True, capture_output=True)
+    _assert_same(path, undisturbed)
+
+
+def _phase_of(path):
+    try:
+        with np.load(path / "checkpoints" / "state.npz") as state:
+            return json.loads(str(state["position"]))["phase"]
+    except OSError:
+        return None
