@@ -84,3 +84,38 @@ def test_soft_targets_of_mixed_images_are_taken_as_they_are(batch):
     assert float(losses.TaggerLoss(True)(targets, logits)) == pytest.approx(
         _cross_entropy(targets, logits).mean(), 1e-5
     )
+
+
+def test_focal_loss_is_that_of_the_paper(batch):
+    targets, logits = batch
+    p = 1 / (1 + np.exp(-logits))
+    truth = np.where(targets == 1, p, 1 - p)
+    expected = (-((1 - truth) ** 2) * np.log(truth)).mean()
+    assert float(losses.TaggerLoss(True, "focal")(targets, logits)) == pytest.approx(expected, 1e-5)
+
+
+def test_focal_loss_of_one_label_an_image():
+    logits = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    truth = np.eye(4, dtype="float32")[[0, 1, 2, 3, 0, 1]]
+    p = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) * truth).sum(axis=1)
+    expected = (-((1 - p) ** 2) * np.log(p)).mean()
+    assert float(losses.TaggerLoss(False, "focal")(truth, logits)) == pytest.approx(expected, 1e-5)
+
+
+def test_asymmetric_loss_is_that_of_the_paper(batch):
+    targets, logits = batch
+    p = 1 / (1 + np.exp(-logits))
+    shifted = np.maximum(p - 0.05, 0)
+    expected = -(targets * np.log(p) + (1 - targets) * shifted**4 * np.log(1 - shifted)).mean()
+    assert float(losses.TaggerLoss(True, "asymmetric")(targets, logits)) == pytest.approx(expected, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal", "asymmetric"])
+def test_extreme_logits_give_numbers_and_gradients(kind):
+    import tensorflow as tf
+
+    logits = tf.Variable([[-90.0, 90.0, -90.0, 90.0]])
+    with tf.GradientTape() as tape:
+        loss = losses.TaggerLoss(True, kind)(np.array([[1, 1, 0, 0]], "float32"), logits)
+    assert np.isfinite(float(loss))
+    assert np.isfinite(tape.gradient(loss, logits).numpy()).all()

@@ -7,8 +7,7 @@ import tensorflow as tf
 from .preprocessing import UNKNOWN
 
 _FOCAL_GAMMA = 2.0
-# Exponents for positives and negatives, and the probability that negatives are let off: the paper's choice.
-_ASL_POSITIVE, _ASL_NEGATIVE, _ASL_MARGIN = 0.0, 4.0, 0.05
+_ASL_GAMMA, _ASL_MARGIN = 4.0, 0.05  # for negatives, and what they are let off: the paper's choice
 
 
 class TaggerLoss(keras.losses.Loss):
@@ -69,8 +68,7 @@ class TaggerLoss(keras.losses.Loss):
             absent *= tf.sigmoid(logits) ** _FOCAL_GAMMA
         elif self._kind == "asymmetric":
             shifted = tf.maximum(tf.sigmoid(logits) - _ASL_MARGIN, 0.0)
-            present *= tf.sigmoid(-logits) ** _ASL_POSITIVE
-            absent = -tf.math.log1p(-shifted) * shifted**_ASL_NEGATIVE
+            absent = -tf.math.log1p(-shifted) * shifted**_ASL_GAMMA
         weights = tf.constant(self._positive_weights, tf.float32)
         return weights * targets * present + (1 - targets) * absent
 
