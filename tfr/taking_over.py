@@ -34,8 +34,8 @@ class RowsDigest:
 
     def add(self, row: dict[str, Any]) -> None:
         """Counts one row that became a record."""
-        values = [row["id"], row["labels"], row["unknown"], row["columns"]]
-        self._hash.update(json.dumps(values, sort_keys=True).encode())
+        values = row["id"], row["labels"], row["unknown"], sorted(row["columns"].items())
+        self._hash.update(repr(values).encode())  # a third of the time of JSON
 
     def hexdigest(self) -> str:
         """The digest of the rows so far."""
