@@ -13,6 +13,7 @@ from tfr import (
     dataset_dir,
     earlier_runs,
     files,
+    input_digest,
     planning,
     row_store,
     runners,
@@ -85,7 +86,7 @@ def convert(config: ConvertConfig, runner: runners.Runner | None = None) -> Conv
     runner = runner or runners.prepare(config)
     config = appending.resolve(config)
     with files.Listing(config.image_dir) as images, _explained(config):
-        content_hash = dataset_dir.content_hash(config, images)  # what changes from here on is not in it
+        content_hash = input_digest.content_hash(config, images)  # what changes from here on is not in it
         return _finished(config, content_hash) or _convert(config, images, content_hash, runner)
 
 

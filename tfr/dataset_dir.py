@@ -4,12 +4,10 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import importlib.metadata
 import io
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -19,7 +17,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from tfr import files, row_store, shards
-from tfr.config import ConvertConfig, digest
+from tfr.config import ConvertConfig
 from tfr.errors import DatasetError
 from tfr.shard_writer import ShardReport
 
@@ -33,62 +31,6 @@ CONVERSION_FILE = "conversion.json"
 REJECTED_FILE = "rejected.jsonl"
 LABEL_COUNTS_FILE = "label_counts.csv"
 WITHOUT_ROW_FILE = "images_without_row.txt"
-
-
-def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> str:
-    """A digest of all that a conversion depends on: config, annotations, names and sizes of the images.
-
-    Args:
-      config: the conversion.
-      images: the listing of its image folder; not asked for where the conversion does without.
-    """
-    parts: list[Any] = [config.content_hash()]
-    if config.append_to:
-        parts.append(_digest_file(f"{config.append_to_dir}/{CONVERSION_FILE}"))
-    path = config.annotations_path
-    if callable(config.annotations):
-        parts.append(_digest_events(config.annotations()))
-    elif path is None:
-        parts.append(_digest_bytes(repr(config.annotations.to_dict("list")).encode()))  # type: ignore[union-attr]
-    elif files.is_dir(path):
-        with contextlib.nullcontext(images) if path == config.image_dir else files.Listing(path) as listing:
-            texts = sorted(file.path for file in listing if _is_text(file.path))
-            parts += [_digest_listing(listing), *(_digest_file(files.join(path, text)) for text in texts)]
-    for file in (path, config.labels_file, config.label_map, config.read.classes_file):
-        if file is not None and files.exists(file) and not files.is_dir(file):
-            parts.append(_digest_file(file))
-    if config.list_images and config.image_dir != path and files.is_dir(config.image_dir):
-        parts.append(_digest_listing(images))
-    return digest(parts)
-
-
-def _is_text(path: str) -> bool:
-    """Whether a file in a folder of annotations can hold some: not an image, nor records as large as images."""
-    return not files.is_image_name(path) and not re.search(r"\.(tfrecord|array_record)\b", path)
-
-
-def _digest_listing(listing: Iterable[files.ListedFile]) -> str:
-    """Of the names and sizes of listed files; a sum, so that neither order nor number costs memory."""
-    total = 0
-    for path, size in listing:
-        total += int.from_bytes(hashlib.blake2b(f"{path}\0{size}".encode(), digest_size=16).digest(), "big")
-    return f"{total % (1 << 128):032x}"
-
-
-def _digest_file(path: str) -> str:
-    with files.open_binary(path) as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
-
-
-def _digest_events(events: Iterable[object]) -> str:
-    hasher = hashlib.blake2b(digest_size=16)
-    for event in events:
-        hasher.update(repr(event).encode("utf-8", "surrogateescape"))
-    return hasher.hexdigest()
-
-
-def _digest_bytes(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def publish(

@@ -71,6 +71,8 @@ def _without_ballast(data: bytes, options: ImageOptions) -> bytes:
     if png is None:
         return data
     options.check_size(png.width, png.height)
+    if png_chunks.lacks_pixels(png):
+        raise ImageRejectedError("truncated", "the pixel data end before the picture does")
     return png.core
 
 

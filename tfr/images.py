@@ -169,6 +169,9 @@ def _keep_png(data: bytes, options: ImageOptions) -> PreparedImage | None:
     png = png_chunks.parse(data)
     if png is None or not png.is_plain or options.must_shrink(png.width, png.height):
         return None
+    options.check_size(png.width, png.height)
+    if not png_chunks.holds_its_pixels_alone(png):
+        return None
     if not image_decoding.is_to_be_seen_as_stored(png.core, options):
         return None
     gray = image_decoding.decode_rgb(data, options).convert("L")

@@ -11,6 +11,9 @@ _GREY, _RGB = 0, 2  # colour types
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"sRGB"})
 _XMP = b"XML:com.adobe.xmp\0\0"  # may hold an orientation; the second zero: not compressed
 _MAX_PROFILE_BYTES = 1 << 20
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+# Adam7, the passes of interlacing: first column and row, then the steps between columns and rows.
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _EXTRA = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})  # transparency, animation
 
 
@@ -19,15 +22,24 @@ class Png(NamedTuple):
 
     Attributes:
       width, height: size in pixels, before any rotation.
-      is_plain: whether it is one 8-bit grey or RGB picture without interlacing or transparency, whose every byte is
-        accounted for and every checksum right, so that its bytes can be stored once its pixels are decoded.
-      core: the file with nothing but what the picture depends on.
+      bits: of a pixel, as they are packed; 0 where the header makes no sense.
+      is_interlaced: whether its rows come in passes.
+      is_plain: whether it is one 8-bit grey or RGB picture without interlacing or transparency, with no chunk out of
+        place and every checksum right, so that its bytes can be stored once its pixels are seen to be sound.
+      parts: the chunks that the picture depends on, the signature first.
     """
 
     width: int
     height: int
+    bits: int
+    is_interlaced: bool
     is_plain: bool
-    core: bytes
+    parts: list[bytes]
+
+    @property
+    def core(self) -> bytes:
+        """The file with nothing but what the picture depends on."""
+        return b"".join(self.parts)
 
 
 def parse(data: bytes) -> Png | None:
@@ -57,9 +69,8 @@ def parse(data: bytes) -> Png | None:
         and not _EXTRA.intersection(kinds)
         and _critical(kinds) == [b"IHDR", b"IDAT", b"IEND"]
         and len(parts[-1]) == 12  # nothing in IEND
-        and _unpacks_to(parts, height * (1 + width * (3 if color == _RGB else 1)))
     )
-    return Png(width, height, is_plain, b"".join(parts))
+    return Png(width, height, depth * _CHANNELS.get(color, 0), data[28] == 1, is_plain, parts)
 
 
 def _critical(kinds: list[bytes]) -> list[bytes]:
@@ -77,18 +88,45 @@ def _unpacks_to_little(profile: bytes) -> bool:
         return False
 
 
-def _unpacks_to(parts: list[bytes], expected: int) -> bool:
-    """Whether the pixels unpack to so many bytes: of fewer, Pillow leaves the rest of the picture black."""
+def holds_its_pixels_alone(png: Png) -> bool:
+    """Whether the pixel data are complete, sound and followed by nothing. Unpacks them: check the size before."""
+    expected = _pixel_bytes(png)
+    return _unpack(png, expected) == (expected, True)
+
+
+def lacks_pixels(png: Png) -> bool:
+    """Whether the pixel data end early: Pillow leaves the rest of the picture black, without a word.
+
+    Unpacks them: check the size before.
+    """
+    expected = _pixel_bytes(png)
+    return _unpack(png, expected)[0] < expected
+
+
+def _pixel_bytes(png: Png) -> int:
+    """How many bytes the pixels unpack to, with one a row for its filter."""
+    if not png.is_interlaced:
+        return png.height * (1 + (png.width * png.bits + 7) // 8)
+    total = 0
+    for left, top, across, down in _PASSES:
+        width, height = -(-(png.width - left) // across), -(-(png.height - top) // down)
+        if width > 0 and height > 0:
+            total += height * (1 + (width * png.bits + 7) // 8)
+    return total
+
+
+def _unpack(png: Png, enough: int) -> tuple[int, bool]:
+    """How many bytes the pixel data unpack to, at least up to `enough`; and whether they end there as they should."""
     unpacker, found = zlib.decompressobj(), 0
     try:
-        for part in parts:
+        for part in png.parts:
             rest = part[8:-4] if part[4:8] == b"IDAT" else b""
-            while rest and found <= expected:
+            while rest and found <= enough:
                 found += len(unpacker.decompress(rest, 1 << 20))
                 rest = unpacker.unconsumed_tail
     except zlib.error:
-        return False
-    return found == expected and unpacker.eof and not unpacker.unused_data
+        return found, False
+    return found, unpacker.eof and not unpacker.unused_data
 
 
 def _checksum_is_right(data: bytes, start: int, end: int) -> bool:

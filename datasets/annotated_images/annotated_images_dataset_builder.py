@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfr import api, dataset_dir, files
+from tfr import api, dataset_dir, files, input_digest
 from tfr.datasets import base
 from tfr.errors import ConversionError, UsageError
 
@@ -56,7 +56,7 @@ class AnnotatedImagesConfig(tfds.core.BuilderConfig):
         self.options["annotations"] = _absolute(annotations)
         config = api.make_config(**self.options, data_dir="", name=_NAME)
         with files.Listing(config.image_dir) as images:
-            digest = dataset_dir.content_hash(config, images)[:_HASH_DIGITS]
+            digest = input_digest.content_hash(config, images)[:_HASH_DIGITS]
         name = f"{_config_name(name or _stem(annotations))}_{digest}"
         super().__init__(name=name, version=version, description=description)
 
