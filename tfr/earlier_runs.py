@@ -129,7 +129,7 @@ def _missing_folders(path: str) -> list[str]:
 
 
 def _tidy(config: ConvertConfig, made: list[str]) -> None:
-    with contextlib.suppress(OSError):  # on the way out with an error that says more
+    with contextlib.suppress(Exception):  # on the way out with an error that says more; a store raises its own kinds
         if not files.is_local(config.dataset_dir) and files.exists(f"{plan_dir(config)}/{STARTED_FILE}"):
             return  # workers on other machines may go on after their launcher was stopped
         if any(name.endswith(_WORTH_KEEPING) for name in files.list_names(plan_dir(config))):
