@@ -171,9 +171,14 @@ def test_weighted_positives_have_no_meaning_for_single_labels(tmp_path, write_ph
 def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tmp_path):
     with pytest.raises(UsageError, match="holds a finished run"):
         training.train(_config(dataset[0], run_path))
-    (tmp_path / "mine.txt").write_text("precious")
+    interrupted = tmp_path / "interrupted"  # a run that was to be overwritten and died before it saved anything
+    interrupted.mkdir()
+    (interrupted / "results.csv").write_text("run\n")
+    run_dir.create(str(interrupted), overwrite=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"no run's, such as mine\.txt"):
-        training.train(_config(dataset[0], tmp_path))
+        training.train(_config(dataset[0], tmp_path / "mine"))
 
 
 def test_labels_of_another_dataset_are_refused(run_path, tmp_path, write_photos):

@@ -90,7 +90,7 @@ def create(path: str, overwrite: bool) -> None:
     entries = set(os.listdir(path))
     if MODEL_FILE in entries and not overwrite:
         raise UsageError(f"{path} holds a finished run. Give another --run_dir, or --overwrite to replace it.")
-    if entries and not entries & set(_ENTRIES):
+    if entries and not entries & {*_ENTRIES, RESULTS_FILE}:
         raise UsageError(f"{path} holds files that are no run's, such as {min(entries)}. Give another --run_dir.")
     for name in _ENTRIES if overwrite else ():
         full = os.path.join(path, name)
