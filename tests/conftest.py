@@ -1,9 +1,11 @@
 """What several test modules share: small seeded images, tiny image sets with annotations, and the command line."""
 
+import dataclasses
 import io
 import logging
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import pytest
 from conversion_checks import ALL_IN_TRAIN, IMAGES, LABELS, one_hot_rows, write_csv
 from PIL import Image
 
+from tfr import conversion, synthetic
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 
@@ -163,3 +166,88 @@ def many(tmp_path, write_photos):
     rows = [[f"{i:02}", i % 2, int(i % 3 == 0), int(i % 5 == 0)] for i in range(40)]
     write_csv(tmp_path / "annotations.csv", [["id", *LABELS], *rows])
     return folder
+
+
+# A trained run, made once for all test modules: copy it (`run_copy`) to change it
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """150 drawn images with 9 labels, and the messes of real data; returns (dataset directory, image folder)."""
+    folder = tmp_path_factory.mktemp("drawn")
+    csv_path, images = synthetic.write_image_set(str(folder), 150)
+    result = conversion.convert(
+        ConvertConfig(
+            annotations=csv_path,
+            images=images,
+            data_dir=str(folder / "data"),
+            name="shapes",
+            read=ReadOptions(label_delimiter="|"),
+        )
+    )
+    return result.dataset_dir, images
+
+
+@pytest.fixture(scope="session")
+def drawn_single(drawn, tmp_path_factory):
+    """The drawn images with exactly one of three labels each; returns the dataset directory."""
+    folder = tmp_path_factory.mktemp("drawn_single")
+    names = sorted(name for name in os.listdir(drawn[1]) if name.startswith("shapes_"))
+    assert len(names) > 100
+    rows = [[name, ("red", "green", "blue")[number % 3]] for number, name in enumerate(names)]
+    write_csv(folder / "one.csv", [["image", "label"], *rows])
+    result = conversion.convert(
+        ConvertConfig(
+            annotations=str(folder / "one.csv"),
+            images=drawn[1],
+            data_dir=str(folder / "data"),
+            name="one",
+            label_mode="single",
+        )
+    )
+    return result.dataset_dir
+
+
+@pytest.fixture(scope="session")
+def small_train_config():
+    """small_train_config(dataset_dir, run_dir, **changes): seconds of training on a small, random network."""
+
+    def make(dataset_dir, run_path, **changes):
+        from tfr.train.config import DataConfig, ModelConfig, TrainConfig
+
+        small = TrainConfig(
+            run_dir=str(run_path),
+            data=DataConfig(dataset=dataset_dir, batch_size=16),
+            model=ModelConfig(weights="none", image_size=64, hidden_units=(16,), dropout=0.1),
+            epochs=3,
+            finetune_epochs=1,
+        )
+        return dataclasses.replace(small, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(drawn, small_train_config, tmp_path_factory):
+    """The run directory of three head epochs and one of fine-tuning on `drawn`."""
+    from tfr.train import training
+
+    path = tmp_path_factory.mktemp("runs") / "small"
+    training.train(small_train_config(drawn[0], path))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def single_label_run(drawn_single, small_train_config, tmp_path_factory):
+    """The run directory of two head epochs on `drawn_single`."""
+    from tfr.train import training
+
+    path = tmp_path_factory.mktemp("runs") / "single"
+    training.train(small_train_config(drawn_single, path, epochs=2, finetune_epochs=0))
+    return str(path)
+
+
+@pytest.fixture
+def run_copy(trained_run, tmp_path):
+    """A copy of `trained_run` that a test may change."""
+    return str(shutil.copytree(trained_run, tmp_path / "run_copy"))

@@ -10,46 +10,22 @@ import shutil
 import numpy as np
 import pytest
 
-from tfr import annotations, config, conversion, synthetic
+from tfr import config, conversion, synthetic
 from tfr.errors import DatasetError, RunDirError, UsageError
 from tfr.train import calibration, comparison, evaluation, forward, prediction, run_dir, saved_predictions, training
-from tfr.train.config import DataConfig, ModelConfig, TrainConfig
+from tfr.train.config import DataConfig
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """150 drawn images with 9 labels, and the messes of real data; returns (dataset directory, image folder)."""
-    folder = tmp_path_factory.mktemp("drawn")
-    csv_path, images = synthetic.write_image_set(str(folder), 150)
-    result = conversion.convert(
-        config.ConvertConfig(
-            annotations=csv_path,
-            images=images,
-            data_dir=str(folder / "data"),
-            name="shapes",
-            read=annotations.ReadOptions(label_delimiter="|"),
-        )
-    )
-    return result.dataset_dir, images
-
-
-def _config(dataset_dir, run_path, **changes):
-    small = TrainConfig(
-        run_dir=str(run_path),
-        data=DataConfig(dataset=dataset_dir, batch_size=16),
-        model=ModelConfig(weights="none", image_size=64, hidden_units=(16,), dropout=0.1),
-        epochs=3,
-        finetune_epochs=1,
-    )
-    return dataclasses.replace(small, **changes)
+def dataset(drawn):
+    """See `drawn` in conftest."""
+    return drawn
 
 
 @pytest.fixture(scope="module")
-def run_path(dataset, tmp_path_factory):
-    """A run of three head epochs and one of fine-tuning, on a small randomly initialised network."""
-    path = tmp_path_factory.mktemp("runs") / "small"
-    training.train(_config(dataset[0], path))
-    return str(path)
+def run_path(trained_run):
+    """See `trained_run` in conftest."""
+    return trained_run
 
 
 def test_the_run_directory_is_complete(run_path):
@@ -132,27 +108,27 @@ def test_only_bad_files_still_give_a_result_each(run_path, dataset):
     assert [result.error.split(":")[0] for result in results] == ["empty", "not_an_image"]
 
 
-def test_the_same_seed_gives_the_same_run(dataset, run_path, tmp_path):
-    training.train(_config(dataset[0], tmp_path / "again"))
+def test_the_same_seed_gives_the_same_run(dataset, run_path, tmp_path, small_train_config):
+    training.train(small_train_config(dataset[0], tmp_path / "again"))
     first, second = ((pathlib.Path(path) / "history.csv").read_text() for path in (run_path, tmp_path / "again"))
     assert first == second
 
 
-def test_both_phases_train_on_balanced_weighted_and_mixed_batches(dataset, tmp_path):
+def test_both_phases_train_on_balanced_weighted_and_mixed_batches(dataset, tmp_path, small_train_config):
     data = DataConfig(
         dataset=dataset[0], batch_size=16, augment="medium,mixup", sample="balanced", positive_weights="sqrt"
     )
     with pytest.raises(UsageError, match="unknown op 'medium'"):
-        _config(dataset[0], tmp_path / "run", data=data)
+        small_train_config(dataset[0], tmp_path / "run", data=data)
     data = dataclasses.replace(data, augment="crop,flip,mixup")
-    result = training.train(_config(dataset[0], tmp_path / "run", data=data, epochs=1))
+    result = training.train(small_train_config(dataset[0], tmp_path / "run", data=data, epochs=1))
     assert result.epochs == {"head": 1, "finetune": 1}
     assert 0 < result.metrics["macro_map"] <= 1
     saved = run_dir.load(str(tmp_path / "run")).config["data"]
     assert (saved["augment"], saved["sample"]) == ("crop,flip,mixup", "balanced")
 
 
-def test_weighted_positives_have_no_meaning_for_single_labels(tmp_path, write_photos):
+def test_weighted_positives_have_no_meaning_for_single_labels(tmp_path, write_photos, small_train_config):
     photos = write_photos([f"{label}/{i}.jpg" for label in ("red", "cube") for i in range(4)])
     converted = conversion.convert(
         config.ConvertConfig(
@@ -164,13 +140,13 @@ def test_weighted_positives_have_no_meaning_for_single_labels(tmp_path, write_ph
     )
     data = DataConfig(dataset=converted.dataset_dir, batch_size=4, positive_weights="balanced")
     with pytest.raises(UsageError, match="--positive_weights=balanced is for multi-label datasets"):
-        training.train(_config(converted.dataset_dir, tmp_path / "run", data=data))
+        training.train(small_train_config(converted.dataset_dir, tmp_path / "run", data=data))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tmp_path):
+def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tmp_path, small_train_config):
     with pytest.raises(UsageError, match="holds a finished run"):
-        training.train(_config(dataset[0], run_path))
+        training.train(small_train_config(dataset[0], run_path))
     interrupted = tmp_path / "interrupted"  # a run that was to be overwritten and died before it saved anything
     interrupted.mkdir()
     (interrupted / "results.csv").write_text("run\n")
@@ -178,7 +154,7 @@ def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "mine.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"no run's, such as mine\.txt"):
-        training.train(_config(dataset[0], tmp_path / "mine"))
+        training.train(small_train_config(dataset[0], tmp_path / "mine"))
 
 
 def test_labels_of_another_dataset_are_refused(run_path, tmp_path, write_photos):
@@ -208,8 +184,10 @@ def test_labels_of_another_dataset_are_refused(run_path, tmp_path, write_photos)
         ({"model": {"weights": "no/such/file.h5"}}, UsageError, r"no/such/file\.h5"),
     ],
 )
-def test_what_does_not_fit_is_said_before_anything_is_written(dataset, tmp_path, changes, error, message):
-    base = _config(dataset[0], tmp_path / "run")
+def test_what_does_not_fit_is_said_before_anything_is_written(
+    dataset, tmp_path, changes, error, message, small_train_config
+):
+    base = small_train_config(dataset[0], tmp_path / "run")
     replaced = {key: dataclasses.replace(getattr(base, key), **value) for key, value in changes.items()}
     with pytest.raises(error, match=message):
         training.train(dataclasses.replace(base, **replaced))
@@ -243,13 +221,13 @@ def test_forward_keeps_order_and_handles_a_short_last_batch():
     np.testing.assert_allclose(found["output"], model(images), rtol=1e-5)
 
 
-def test_single_label_datasets_train_with_softmax(tmp_path, write_photos):
+def test_single_label_datasets_train_with_softmax(tmp_path, write_photos, small_train_config):
     photos = write_photos([f"{label}/{i}.png" for label in ("cat", "dog", "eel") for i in range(20)])
     converted = conversion.convert(
         config.ConvertConfig(annotations=str(photos), data_dir=str(tmp_path / "data"), name="pets")
     )
     assert converted.label_mode == "single"
-    result = training.train(_config(converted.dataset_dir, tmp_path / "run", finetune_epochs=0))
+    result = training.train(small_train_config(converted.dataset_dir, tmp_path / "run", finetune_epochs=0))
     assert 0 <= result.metrics["accuracy"] <= 1
     found = saved_predictions.of_split(run_dir.load(result.run_dir), split="train")
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
