@@ -131,13 +131,13 @@ _PLANNER = _job.enum(
 _THREADS = _job.integer("threads_per_worker", 2, "Threads that read and verify images ahead; 0 for none.", lower=0)
 
 
-def main(args: list[str]) -> None:
-    """Builds the config, converts, and says what happened."""
+def build_config(args: list[str]) -> ConvertConfig:
+    """The conversion that the flags say; `args` are Beam's options."""
     if stray := [argument for argument in args if not argument.startswith("--")]:
         raise UsageError(
             f"tfr convert takes flags only, and after `--` Beam options as --name=value. Received: {' '.join(stray)}"
         )
-    config = ConvertConfig(
+    return ConvertConfig(
         annotations=_ANNOTATIONS.value,
         images=_IMAGES.value,
         data_dir=_DATA_DIR.value,
@@ -178,6 +178,11 @@ def main(args: list[str]) -> None:
         beam_args=tuple(_beam_args(args)),
         threads_per_worker=_THREADS.value,
     )
+
+
+def main(args: list[str]) -> None:
+    """Builds the config, converts, and says what happened."""
+    config = build_config(args)
     from tfr import conversion  # imports Beam
 
     result = conversion.convert(config)

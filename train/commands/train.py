@@ -150,13 +150,13 @@ _CHECKPOINT_SECS = _output.float(
 _JSON = _output.bool("json", False, "Print the result as JSON.")
 
 
-def main(args: list[str]) -> None:
-    """Builds the config, trains, and says how good it became."""
+def build_config(args: list[str]) -> TrainConfig:
+    """The training run that the flags say; `args`, what else was on the command line, must be empty."""
     from tfr.errors import UsageError
 
     if args:
         raise UsageError(f"tfr train takes flags only. Received: {args}")
-    config = TrainConfig(
+    return TrainConfig(
         run_dir=_RUN_DIR.value,
         data=DataConfig(
             dataset=_DATASET.value,
@@ -201,6 +201,11 @@ def main(args: list[str]) -> None:
         checkpoint_secs=_CHECKPOINT_SECS.value,
         overwrite=_OVERWRITE.value,
     )
+
+
+def main(args: list[str]) -> None:
+    """Builds the config, trains, and says how good it became."""
+    config = build_config(args)
     backbones.get_backbone(config.model.backbone or backbones.default_backbone())  # before TensorFlow is imported
     import dataclasses
 
