@@ -15,7 +15,7 @@ import types
 import pytest
 from conversion_checks import IMAGES, LABELS, assert_clean, labels_of, read_all, shard_bytes, stamps, write_csv
 
-from tfr import conversion, dataset_dir, earlier_runs, shard_writer
+from tfr import conversion, dataset_dir, earlier_runs, folder_lock, shard_writer
 from tfr.annotations import ReadOptions
 from tfr.errors import ConversionError, DatasetError, TfrError
 from tfr.images import ImageOptions
@@ -283,16 +283,16 @@ def test_a_run_that_waited_for_another_one_does_not_do_its_work_again(make_confi
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(make_config, monkeypatch):
-    config, real = make_config(), earlier_runs._open_locked
+    config, real = make_config(), folder_lock._open_locked
     os.makedirs(config.dataset_dir)
 
-    def open_and_lose(config):
-        lock = real(config)
+    def open_and_lose(*args):
+        lock = real(*args)
         monkeypatch.undo()
         os.unlink(f"{config.dataset_dir}/.plan/lock")
         return lock
 
-    monkeypatch.setattr(earlier_runs, "_open_locked", open_and_lose)
+    monkeypatch.setattr(folder_lock, "_open_locked", open_and_lose)
     another = pytest.raises(ConversionError, match="Another conversion")
     with earlier_runs.exclusive(config), another, earlier_runs.exclusive(config):
         pass

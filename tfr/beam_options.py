@@ -3,14 +3,13 @@
 import contextlib
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions, SetupOptions
 from apache_beam.options.pipeline_options import WorkerOptions as DataflowWorkerOptions
 
 from tfr import files
-from tfr.config import ConvertConfig
 from tfr.errors import UsageError
 
 _LOSSY = {  # in Beam 2.77 a timer thread clears what a worker thread is writing
@@ -66,9 +65,9 @@ def refuse_lossy(options: PipelineOptions) -> None:
         )
 
 
-def refuse_local_paths(config: ConvertConfig, where: str) -> None:
-    """Raises UsageError where workers on other machines would look for images or write shards on their own disks."""
-    for flag, path in (("--data_dir", str(config.data_dir)), ("--images", config.image_dir)):
+def refuse_local_paths(places: Mapping[str, str], where: str) -> None:
+    """Raises UsageError where workers on other machines would look for input or write shards on their own disks."""
+    for flag, path in places.items():
         if files.is_local(path) or path.startswith("file://"):
             raise UsageError(
                 f"{flag}={path} is on this machine, and {where} runs on others. Copy it to an object store and give "

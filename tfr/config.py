@@ -212,6 +212,11 @@ class ConvertConfig:
         """The dataset directory that the conversion makes."""
         return self.output_dir or f"{str(self.data_dir).rstrip('/')}/{self.name}/{self.version}"
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Flag to path of what the workers of a job read and write."""
+        return {"--data_dir": str(self.data_dir), "--images": self.image_dir}
+
     def content(self) -> dict[str, Any]:
         """What decides the bytes of the result, as JSON values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT}

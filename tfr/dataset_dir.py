@@ -1,22 +1,19 @@
 """The dataset directory: what a conversion publishes, and opening and describing any TFDS dataset directory."""
 
 import collections
-import contextlib
 import csv
 import dataclasses
 import importlib.metadata
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfr import files, row_store, shards
+from tfr import files, row_store, shards, tfds_metadata
 from tfr.config import ConvertConfig
 from tfr.errors import DatasetError
 from tfr.shard_writer import ShardReport
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     from tfr.conversion import ConversionResult
 
 PLAN_DIR = ".plan"  # what an unfinished conversion keeps in its dataset directory
-INFO_FILE = "dataset_info.json"  # TFDS's; written last: a folder without it is no dataset
+INFO_FILE = tfds_metadata.INFO_FILE
 CONVERSION_FILE = "conversion.json"
 REJECTED_FILE = "rejected.jsonl"
 LABEL_COUNTS_FILE = "label_counts.csv"
@@ -55,7 +52,19 @@ def publish(
         "shards": [_shard_entry(report) for report in reports],
     }
     files.write_text(f"{folder}/{CONVERSION_FILE}", json.dumps(conversion, indent=1, ensure_ascii=False) + "\n")
-    _write_tfds_metadata(config, plan, reports)
+    tfds_metadata.write(
+        folder,
+        f"{folder}/{PLAN_DIR}/metadata",
+        tfds_metadata.Description(
+            name=config.name,
+            version=config.version,
+            features=plan.schema.features,
+            supervised_keys=plan.schema.supervised_keys,
+            text=config.description or f"Made by tfr from {config.content()['annotations']}.",
+            file_format=config.file_format,
+            shards=[(report.split, report.num_records, report.num_bytes) for report in reports],
+        ),
+    )
 
 
 def write_rejects(path: str, rejects: Iterable[row_store.Reject]) -> None:
@@ -104,60 +113,6 @@ def _versions() -> dict[str, str]:
 
             found[package] = __version__
     return found
-
-
-def _write_tfds_metadata(config: ConvertConfig, plan: "planning.Plan", reports: list[ShardReport]) -> None:
-    """features.json, label names and dataset_info.json, from our own counts: no shard is read again."""
-    folder = config.dataset_dir
-    with _staging_folder(folder) as staging:
-        _tfds_info(config, plan, reports, staging).write_to_directory(staging)
-        for name in sorted(os.listdir(staging), key=lambda name: (name == INFO_FILE, name)):
-            with open(f"{staging}/{name}", "rb") as source, files.atomic_write(f"{folder}/{name}", sync=True) as file:
-                shutil.copyfileobj(source, file)
-
-
-def _tfds_info(
-    config: ConvertConfig, plan: "planning.Plan", reports: list[ShardReport], staging: str
-) -> tfds.core.DatasetInfo:
-    """TFDS's description of the dataset. It does not say where it is, so that a local folder can stand for that."""
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=epath.Path(staging), dataset_name=config.name, filetype_suffix=config.file_format
-    )
-    by_split: dict[str, list[ShardReport]] = collections.defaultdict(list)
-    for report in reports:
-        by_split[report.split].append(report)
-    split_infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[report.num_records for report in members],
-            num_bytes=sum(report.num_bytes for report in members),
-            filename_template=template.replace(split=split),
-        )
-        for split, members in by_split.items()
-    ]
-    identity = tfds.core.DatasetIdentity(
-        name=config.name, version=tfds.core.Version(config.version), data_dir=staging, module_name=""
-    )
-    info = tfds.core.DatasetInfo(
-        builder=identity,
-        features=plan.schema.features,
-        supervised_keys=plan.schema.supervised_keys,
-        description=config.description or f"Made by tfr from {config.content()['annotations']}.",
-    )
-    info.set_file_format(config.file_format)
-    info.set_splits(tfds.core.SplitDict(split_infos))
-    return info
-
-
-@contextlib.contextmanager
-def _staging_folder(folder: str) -> Iterator[str]:
-    """A local folder to make metadata in; within the plan folder where that is local, and removed with it."""
-    if not files.is_local(folder):
-        with tempfile.TemporaryDirectory() as staging:
-            yield staging
-        return
-    files.make_dirs(staging := f"{folder}/{PLAN_DIR}/metadata")
-    yield staging
 
 
 # Opening

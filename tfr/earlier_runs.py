@@ -2,27 +2,23 @@
 
 import contextlib
 import json
-import logging
 import os
 import re
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
-from tfr import dataset_dir, files
+from tfr import dataset_dir, files, folder_lock
 from tfr.config import ConvertConfig
 from tfr.duplicate_groups import CACHE_SUFFIX
-from tfr.errors import ConversionError, DatasetError, JobElsewhereError
+from tfr.errors import DatasetError, JobElsewhereError
 from tfr.planning import Plan
 from tfr.shard_writer import REPORT_SUFFIX
 
 STARTED_FILE = "started.json"  # in the plan folder: the config that its finished shards were written with
-_LOCK_FILE = "lock"
 _WORTH_KEEPING = (REPORT_SUFFIX, CACHE_SUFFIX, dataset_dir.REJECTED_FILE)
 _METADATA = re.compile(
     r"features\.json|.+\.labels\.txt|conversion\.json|label_counts\.csv|rejected\.jsonl|images_.+\.txt"
 )
-
-logger = logging.getLogger(__name__)
 
 
 def plan_dir(config: ConvertConfig) -> str:
@@ -108,8 +104,7 @@ def exclusive(config: ConvertConfig) -> Iterator[None]:
       ConversionError: another process has it.
     """
     made = _missing_folders(config.dataset_dir)
-    files.make_dirs(plan_dir(config))
-    with _lock(config):
+    with folder_lock.hold(plan_dir(config), "conversion", config.dataset_dir):
         try:
             yield
         except JobElsewhereError:
@@ -137,41 +132,6 @@ def _tidy(config: ConvertConfig, made: list[str]) -> None:
         files.remove_tree(plan_dir(config))
         for folder in made:
             os.rmdir(folder)
-
-
-@contextlib.contextmanager
-def _lock(config: ConvertConfig) -> Iterator[None]:
-    if not files.is_local(config.dataset_dir):
-        yield
-        return
-    lock = _open_locked(config)
-    while not _is_at(lock, plan_dir(config)):  # its holder ended and removed the folder just before we got it
-        lock.close()
-        lock = _open_locked(config)
-    with lock:
-        yield
-
-
-def _open_locked(config: ConvertConfig) -> IO[str]:
-    import fcntl  # POSIX only, like the rest of the local runners' file handling
-
-    files.make_dirs(plan_dir(config))
-    lock = open(f"{plan_dir(config)}/{_LOCK_FILE}", "a", encoding="utf-8")  # noqa: SIM115, closing it would free it
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        lock.close()
-        raise ConversionError(f"Another conversion is writing to {config.dataset_dir}. Wait for it.") from err
-    except OSError as err:  # some network file systems have no locks
-        logger.warning("%s cannot be locked (%s): see that no other conversion writes to it.", config.dataset_dir, err)
-    return lock
-
-
-def _is_at(file: IO[str], folder: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(f"{folder}/{_LOCK_FILE}"))
-    except FileNotFoundError:
-        return False
 
 
 # Beginning and ending

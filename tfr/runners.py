@@ -4,7 +4,8 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -17,7 +18,6 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from tfr import beam_options, engines
-from tfr.config import ConvertConfig
 from tfr.errors import ConversionError, JobElsewhereError, MissingDependencyError, UsageError
 
 # Beam's names for what the engines run. Its own DirectRunner first tries to download another one (Beam 2.77).
@@ -26,6 +26,26 @@ _JOB_SERVICE_RUNNERS = ("PortableRunner", "FlinkRunner", "SparkRunner")  # their
 
 # Two seconds and more to start workers, against half of one process's time for the images.
 _IMAGES_WORTH_PROCESSES = 20_000
+
+
+class JobConfig(Protocol):
+    """What a config says of the job that it wants run.
+
+    Attributes:
+      runner: 'in_process', 'dask', 'portable', or any runner of Beam by name.
+      num_workers: processes, where tfr starts them; None: as fits.
+      beam_args: Beam's own options.
+      places: flag to path of what workers read and write, which has to be where they are.
+    """
+
+    @property
+    def runner(self) -> str: ...
+    @property
+    def num_workers(self) -> int | None: ...
+    @property
+    def beam_args(self) -> Sequence[str]: ...
+    @property
+    def places(self) -> Mapping[str, str]: ...
 
 
 class Runner:
@@ -69,7 +89,7 @@ class Runner:
                 )
 
 
-def prepare(config: ConvertConfig) -> Runner:
+def prepare(config: JobConfig) -> Runner:
     """The runner that a config names.
 
     Raises:
@@ -120,7 +140,7 @@ def of_beam(runner: str | PipelineRunner | None, options: PipelineOptions | None
     return Runner(engine, [])
 
 
-def _prepare_in_process(config: ConvertConfig, arguments: list[str]) -> Runner:
+def _prepare_in_process(config: JobConfig, arguments: list[str]) -> Runner:
     """Beam's local runner; processes by --num_workers, or as Beam's own options say."""
     beam_options.refuse_lossy(beam_options.parse(arguments))
     if not any(argument.startswith("--direct_") for argument in arguments):
@@ -132,7 +152,7 @@ def _prepare_in_process(config: ConvertConfig, arguments: list[str]) -> Runner:
     return Runner(functools.partial(_named, "FnApiRunner"), arguments)
 
 
-def _prepare_dask(config: ConvertConfig, arguments: list[str]) -> Runner:
+def _prepare_dask(config: JobConfig, arguments: list[str]) -> Runner:
     """A Dask cluster: the one that the options name, or a local one of as many processes as there are cores."""
     engines.import_dask()  # which declares its options
     beam_options.parse(arguments)
@@ -141,7 +161,7 @@ def _prepare_dask(config: ConvertConfig, arguments: list[str]) -> Runner:
     return Runner(engines.dask, arguments, lambda _: config.num_workers or num_cores())
 
 
-def _prepare_portable(config: ConvertConfig, arguments: list[str]) -> Runner:
+def _prepare_portable(config: JobConfig, arguments: list[str]) -> Runner:
     """Beam's local job service, or another one at --job_endpoint."""
     options = beam_options.parse(arguments, allow_unknown="--job_endpoint" in " ".join(arguments))
     beam_options.refuse_lossy(options)
@@ -150,7 +170,7 @@ def _prepare_portable(config: ConvertConfig, arguments: list[str]) -> Runner:
     return Runner(engines.portable, arguments)
 
 
-def _prepare_by_name(config: ConvertConfig, arguments: list[str]) -> Runner:
+def _prepare_by_name(config: JobConfig, arguments: list[str]) -> Runner:
     """Any other runner, by Beam's name or by module and class."""
     with _beam_refusals(config.runner):
         kinds = {kind.__name__ for kind in type(create_runner(config.runner)).__mro__}
@@ -159,7 +179,7 @@ def _prepare_by_name(config: ConvertConfig, arguments: list[str]) -> Runner:
     options = beam_options.parse(arguments, allow_unknown=bool(kinds.intersection(_JOB_SERVICE_RUNNERS)))
     beam_options.refuse_lossy(options)
     if options.view_as(PortableOptions).environment_type == "DOCKER":
-        beam_options.refuse_local_paths(config, "a container")
+        beam_options.refuse_local_paths(config.places, "a container")
     if config.num_workers is not None:
         raise UsageError(
             f"--num_workers={config.num_workers} is for in_process, dask and DataflowRunner. Say it to "
@@ -168,7 +188,7 @@ def _prepare_by_name(config: ConvertConfig, arguments: list[str]) -> Runner:
     return _checked_by_beam(config.runner, arguments)
 
 
-def _prepare_dataflow(config: ConvertConfig, arguments: list[str]) -> Runner:
+def _prepare_dataflow(config: JobConfig, arguments: list[str]) -> Runner:
     """Google Cloud Dataflow: nothing of this machine is there but what is staged."""
     try:
         import apache_beam.runners.dataflow.internal.apiclient  # noqa: F401
@@ -180,7 +200,7 @@ def _prepare_dataflow(config: ConvertConfig, arguments: list[str]) -> Runner:
     if config.num_workers is not None:
         arguments.append(f"--num_workers={config.num_workers}")
     options = beam_options.parse(arguments)
-    beam_options.refuse_local_paths(config, "Dataflow")
+    beam_options.refuse_local_paths(config.places, "Dataflow")
     beam_options.refuse_workers_without_tfr(options)
     return _checked_by_beam(config.runner, arguments)
 

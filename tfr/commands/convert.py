@@ -20,8 +20,8 @@ import json
 from tfr import splits
 from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MIRFLICKR_LABELS, ReadOptions
 from tfr.annotations.formats import FORMATS
+from tfr.beam_flags import BeamFlags
 from tfr.config import FILE_FORMATS, LABEL_MODES, ON_DUPLICATE, PLANNERS, ConvertConfig
-from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 from tfr.images import ImageOptions
 
@@ -111,32 +111,20 @@ _OVERWRITE = _output.bool("overwrite", False, "Replace a dataset that is there a
 _STATS = _output.bool("stats", False, "Also print what `tfr stats` says, and write its page beside the shards.")
 _JSON = _output.bool("json", False, "Print the result as JSON.")
 
-_job = FLAGS.group("Beam")
-_RUNNER = _job.string(
-    "runner",
-    "in_process",
-    "in_process: here; dask: a local cluster or --dask_client_address; portable: Beam's local job service; or any "
-    "Beam runner by name, with its options after `--`.",
-)
-_NUM_WORKERS = _job.integer(
-    "num_workers", None, "Processes (in_process, dask, DataflowRunner). Default: by the number of images.", lower=1
-)
-_DASK_CLIENT_ADDRESS = _job.string("dask_client_address", None, "Scheduler of a Dask cluster that runs already.")
-_PLANNER = _job.enum(
+_BEAM = BeamFlags(FLAGS, "convert")
+_PLANNER = _BEAM.group.enum(
     "planner",
     "local",
     PLANNERS,
     "Who reads and sorts the annotations: this process, or jobs on the runner, for huge CSV and JSONL tables.",
 )
-_THREADS = _job.integer("threads_per_worker", 2, "Threads that read and verify images ahead; 0 for none.", lower=0)
+_THREADS = _BEAM.group.integer(
+    "threads_per_worker", 2, "Threads that read and verify images ahead; 0 for none.", lower=0
+)
 
 
 def build_config(args: list[str]) -> ConvertConfig:
     """The conversion that the flags say; `args` are Beam's options."""
-    if stray := [argument for argument in args if not argument.startswith("--")]:
-        raise UsageError(
-            f"tfr convert takes flags only, and after `--` Beam options as --name=value. Received: {' '.join(stray)}"
-        )
     return ConvertConfig(
         annotations=_ANNOTATIONS.value,
         images=_IMAGES.value,
@@ -173,9 +161,9 @@ def build_config(args: list[str]) -> ConvertConfig:
         max_rejects=_MAX_REJECTS.value,
         overwrite=_OVERWRITE.value,
         planner=_PLANNER.value,
-        runner=_RUNNER.value,
-        num_workers=_NUM_WORKERS.value,
-        beam_args=tuple(_beam_args(args)),
+        runner=_BEAM.runner,
+        num_workers=_BEAM.num_workers,
+        beam_args=_BEAM.beam_args(args),
         threads_per_worker=_THREADS.value,
     )
 
@@ -197,13 +185,6 @@ def main(args: list[str]) -> None:
         print(json.dumps({**dataclasses.asdict(result), "statistics": report.to_json()}, indent=1))
     else:
         print(f"{conversion.summary(result)}\n\n{report.to_text()}\n\nThe page: {page}")
-
-
-def _beam_args(args: list[str]) -> list[str]:
-    address = _DASK_CLIENT_ADDRESS.value
-    if address is not None and _RUNNER.value != "dask":
-        raise UsageError(f"--dask_client_address={address} is for --runner=dask. Received: --runner={_RUNNER.value}")
-    return args if address is None else [*args, f"--dask_client_address={address}"]
 
 
 def _read_options() -> ReadOptions:
