@@ -6,6 +6,7 @@ Every case reads `count` files (the folder's, over and over) and writes the same
 own; imports are not timed, everything else is: planning, Beam's start, metadata.
 
   tfr              tfr's conversion, every image verified
+  tfr_header       the same with --check_images=header
   bare_loop        no framework, both cores: read, verify at 1/8 scale, serialise, frame, write; the best of threads
                    and processes is the limit to hold against
   bare_processes   the same with two processes instead of two threads
@@ -24,7 +25,7 @@ import time
 
 import peers
 
-CASES = ["tfr", "bare_loop", "bare_processes", "tfds_generator", "tfds_beam"]
+CASES = ["tfr", "tfr_header", "bare_loop", "bare_processes", "tfds_generator", "tfds_beam"]
 _LABELS = ("a", "b", "c")
 
 
@@ -33,8 +34,8 @@ def _rows(args):
         yield f"{number:07d}", path, [number % 3]
 
 
-def convert(args, folder):
-    from tfr import annotations, config, conversion
+def convert(args, folder, check="decode"):
+    from tfr import annotations, config, conversion, images
 
     links = os.path.join(folder, "images")
     os.makedirs(links)
@@ -52,6 +53,7 @@ def convert(args, folder):
         label_mode="multi",
         read=annotations.ReadOptions(label_columns=("label",)),
         split_ratios=config.splits.parse_ratios("train=1"),
+        image=images.ImageOptions(check=check),
         threads_per_worker=args.threads,
         num_workers=getattr(args, "num_workers", None),
     )
@@ -146,6 +148,7 @@ def _tfds(use_beam, args, folder):
 def _run(args):
     runners = {
         "tfr": convert,
+        "tfr_header": functools.partial(convert, check="header"),
         "bare_loop": functools.partial(_bare, concurrent.futures.ThreadPoolExecutor),
         "bare_processes": functools.partial(_bare, concurrent.futures.ProcessPoolExecutor),
         "tfds_generator": functools.partial(_tfds, False),

@@ -113,7 +113,7 @@ def _read(row: GroupedRow, config: ConvertConfig) -> tuple[int, int]:
     """Fingerprint and digest of a row's image. One that cannot be used is rejected later, when it is converted."""
     try:
         data = files.read_bytes(files.join(config.image_dir, row.path))
-        fingerprint = images.prepare_image(data, config.image).fingerprint
+        fingerprint = images.fingerprint_of(data, config.image)
     except (*_EXPECTED, images.ImageRejectedError):
         return 0, _UNREADABLE
     return fingerprint, int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True) or 1

@@ -146,7 +146,7 @@ def _index(shard: Shard, threads: int, *, layout: RecordLayout) -> _Index:
 def _fingerprint(image: bytes) -> int:
     """For datasets that tfr did not make; 0, which says nothing, for what it cannot read."""
     try:
-        return images.prepare_image(image, images.ImageOptions()).fingerprint
+        return images.fingerprint_of(image, images.ImageOptions())
     except images.ImageRejectedError:
         return 0
 

@@ -23,6 +23,7 @@ class RecordSchema:
       has_unknown: whether records carry `labels_unknown`, the labels of which nothing is known.
       columns: further text features.
       keep_png: whether images are JPEGs or PNGs, rather than JPEGs alone.
+      has_fingerprint: whether records carry the perceptual hash of their image.
     """
 
     names: tuple[str, ...]
@@ -30,6 +31,7 @@ class RecordSchema:
     has_unknown: bool = False
     columns: tuple[str, ...] = ()
     keep_png: bool = False
+    has_fingerprint: bool = True
 
     def __post_init__(self):
         names = self.columns
@@ -50,8 +52,8 @@ class RecordSchema:
         features |= {"labels": tfds.features.Sequence(label)} if self.multi_label else {"label": label}
         if self.has_unknown:
             features["labels_unknown"] = tfds.features.Sequence(self._class_label())
-        # Signed: TFDS 4.9.10 writes uint64 but cannot read values from 2**63 on back without TensorFlow.
-        features |= {"fingerprint": tfds.features.Scalar(dtype=np.int64)}
+        if self.has_fingerprint:  # signed: TFDS 4.9.10 cannot read uint64 from 2**63 on back without TensorFlow
+            features["fingerprint"] = tfds.features.Scalar(dtype=np.int64)
         features |= {name: tfds.features.Text() for name in self.columns}
         return tfds.features.FeaturesDict(features)
 
@@ -69,7 +71,7 @@ class RecordSchema:
         image: bytes,
         labels: Sequence[int],
         unknown: Sequence[int],
-        fingerprint: int,
+        fingerprint: int | None,
         columns: Mapping[str, str],
     ) -> bytes:
         """Makes the record of one example.
@@ -82,7 +84,7 @@ class RecordSchema:
           image: JPEG bytes; or PNG bytes, where `keep_png` allows them.
           labels: ids of the labels present; exactly one for single-label.
           unknown: ids of the labels not known; ignored unless the schema has them.
-          fingerprint: signed 64-bit integer.
+          fingerprint: signed 64-bit integer; ignored unless the schema has them.
           columns: a text for each of the schema's columns.
         """
         example = tf_example_pb2.Example()
@@ -92,7 +94,8 @@ class RecordSchema:
         feature["labels" if self.multi_label else "label"].int64_list.value.extend(labels)
         if self.has_unknown:
             feature["labels_unknown"].int64_list.value.extend(unknown)
-        feature["fingerprint"].int64_list.value.append(fingerprint)
+        if self.has_fingerprint:
+            feature["fingerprint"].int64_list.value.append(fingerprint)
         for name in self.columns:
             feature[name].bytes_list.value.append(columns[name].encode("utf-8"))
         return example.SerializeToString(deterministic=True)

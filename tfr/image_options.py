@@ -9,6 +9,8 @@ REASONS = (
     "missing", "unreadable", "empty", "not_an_image", "unsupported", "truncated", "too_large", "too_small",
     "decode_error",
 )  # fmt: skip
+# How JPEGs that can be stored as they are are looked at: decoded whole, or by their header and their end alone.
+CHECKS = ("decode", "header")
 # TensorFlow decodes no image of 2**29 values (pixels times three) or more; Pillow refuses from here on as well.
 LARGEST_MAX_PIXELS = ((1 << 29) - 1) // 3
 
@@ -35,6 +37,9 @@ class ImageOptions:
       icc_to_srgb: whether the colours of images with a colour profile other than sRGB are converted to sRGB. Off by
         default: neither TensorFlow nor most other readers of images look at profiles, and every photograph of a
         phone with a wide-gamut profile would have to be encoded anew.
+      check: 'decode' reads all of every image. 'header' stores common JPEGs by their header and their end alone, for
+        sources that are known to be sound: damage inside is then only found by `tfr verify`, and records have no
+        fingerprint. All other images are decoded anyway.
     """
 
     image_size: int | None = None
@@ -43,9 +48,14 @@ class ImageOptions:
     jpeg_quality: int = 95
     keep_png: bool = False
     icc_to_srgb: bool = False
+    check: str = "decode"
 
     def __post_init__(self) -> None:
         """Checks the values before any image is read."""
+        if self.check not in CHECKS:
+            raise UsageError(
+                f"--check_images must be one of {', '.join(CHECKS)}. Received: --check_images={self.check}"
+            )
         uppers = {"image_size": None, "max_pixels": LARGEST_MAX_PIXELS, "min_side": None, "jpeg_quality": 100}
         for name, upper in uppers.items():
             value = getattr(self, name)

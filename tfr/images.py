@@ -9,10 +9,13 @@ import numpy as np
 import simplejpeg
 
 from tfr import image_decoding, jpeg_header, png_chunks
-from tfr.image_options import REASONS, ImageOptions, ImageRejectedError
+from tfr.image_options import CHECKS, REASONS, ImageOptions, ImageRejectedError
 from tfr.jpeg_header import JpegHeader
 
-__all__ = ["REASONS", "ImageOptions", "ImageRejectedError", "PreparedImage", "fingerprint", "prepare_image"]
+__all__ = [
+    "CHECKS", "REASONS", "ImageOptions", "ImageRejectedError", "PreparedImage", "fingerprint", "fingerprint_of",
+    "prepare_image",
+]  # fmt: skip
 
 _THUMBNAIL_SIDE = 16  # pixels; enough for a 9 x 8 fingerprint, and lets libjpeg skip most of the inverse DCT
 _MAX_SCANS = 100  # a progressive JPEG has about 10; each costs a walk over all of the image
@@ -24,12 +27,15 @@ _PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """A sound image: its encoded bytes, size in pixels, 64-bit fingerprint, and whether the bytes are the file's."""
+    """A sound image: its encoded bytes, size in pixels, 64-bit fingerprint, and whether the bytes are the file's.
+
+    The fingerprint is None where nothing was decoded.
+    """
 
     data: bytes
     width: int
     height: int
-    fingerprint: int
+    fingerprint: int | None
     stored_as_is: bool
 
 
@@ -40,7 +46,8 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
     of its entropy-coded data. If libjpeg warns, the file is mended where that changes no pixel (`jpeg_header.mend`)
     and refused otherwise: TensorFlow's decoder fills in grey, or noise, without a word. Everything else becomes an
     upright RGB JPEG: EXIF orientation applied, CMYK and 16-bit converted, transparency over white, the first frame
-    of an animation. With `keep_png`, sound 8-bit RGB and grey PNGs are kept as well.
+    of an animation. With `keep_png`, sound 8-bit RGB and grey PNGs are kept as well. Where `check` is 'header', what
+    would be kept by the header of the JPEG, and ends as one, is kept without that decode.
 
     Sizes are held against the limits before anything is decoded. The worst of what `max_pixels` accepts by default,
     pictures of 10,000 x 10,000 pixels, took 17 s (PNG with alpha) and 2.1 GiB (WebP with alpha) for one image on one
@@ -72,6 +79,8 @@ def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> Pre
     if not header.is_supported:
         what = f"frame 0xff{header.frame:02x}, {header.precision} bits, {header.components} components"
         raise ImageRejectedError("unsupported", f"a kind of JPEG that is not read: {what}")
+    if options.check == "header" and _is_plain(header, options):
+        return PreparedImage(data, header.width, header.height, None, True)
     sound, thumbnail = _verify(data, header)  # also before Pillow's decoder, which ignores broken data
     if (
         thumbnail is None
@@ -83,6 +92,18 @@ def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> Pre
     ):
         return _normalize(sound, options, inverted_inks=header.has_adobe)
     return PreparedImage(sound, header.width, header.height, fingerprint(thumbnail), sound is data)
+
+
+def _is_plain(header: JpegHeader, options: ImageOptions) -> bool:
+    """Whether nothing in a JPEG's header asks for more than storing it as it is."""
+    return (
+        header.ends_with_image
+        and header.is_common
+        and header.orientation == 1
+        and not options.must_shrink(header.width, header.height)
+        and not header.has_odd_tables
+        and not options.icc_to_srgb
+    )
 
 
 def _verify(data: bytes, header: JpegHeader) -> tuple[bytes, np.ndarray | None]:
@@ -127,6 +148,17 @@ def _decodes_alike(data: bytes) -> bool:
     """
     exact, fast = (simplejpeg.decode_jpeg(data, "RGB", fastdct=fast) for fast in (False, True))
     return bool(np.abs(np.subtract(exact, fast, dtype=np.int16)).mean() < 2)
+
+
+def fingerprint_of(data: bytes, options: ImageOptions) -> int:
+    """The fingerprint that an image file has when it is decoded, whatever `check` says.
+
+    Raises:
+      ImageRejectedError: see prepare_image.
+    """
+    found = prepare_image(data, dataclasses.replace(options, check="decode")).fingerprint
+    assert found is not None, "decoded"
+    return found
 
 
 def fingerprint(gray: np.ndarray) -> int:

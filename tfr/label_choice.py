@@ -80,7 +80,12 @@ def choose_labels(
     single = config.label_mode == "single" or (config.label_mode == "auto" and looks_single)
     has_unknown = _has_unknown(found.has_unknown, config.has_unknown)
     schema = features.RecordSchema(
-        chosen.names, not single, has_unknown and not single, config.read.keep_columns, config.image.keep_png
+        chosen.names,
+        not single,
+        has_unknown and not single,
+        config.read.keep_columns,
+        config.image.keep_png,
+        has_fingerprint=config.image.check == "decode",
     )
     dropped = {name: count for name, count in sorted(found.counts.items()) if name not in chosen.ids}
     return schema, dropped, _warnings(found.counts, chosen)

@@ -50,7 +50,8 @@ def is_old(path: str, folder: str) -> bool:
 def serialize(row: dict[str, Any], schema: features.RecordSchema) -> bytes:
     """The new record of an old one: image and fingerprint as they are, everything else from the row."""
     old = tf_example_pb2.Example.FromString(shards.read_at(*record_images.split_uri(row["path"]))).features.feature
-    image, fingerprint = old["image"].bytes_list.value[0], old["fingerprint"].int64_list.value[0]
+    image = old["image"].bytes_list.value[0]
+    fingerprint = old["fingerprint"].int64_list.value[0] if schema.has_fingerprint else None
     return schema.serialize(row["id"], image, row["labels"], row["unknown"], fingerprint, row["columns"])
 
 

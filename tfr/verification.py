@@ -97,7 +97,8 @@ def verify(path: str, *, num_workers: int | None = None, max_problems: int = 100
 def _image_options(conversion: Mapping[str, Any]) -> images.ImageOptions:
     known = {field.name for field in dataclasses.fields(images.ImageOptions)}
     stored = conversion.get("config", {}).get("image", {})
-    return images.ImageOptions(**{name: value for name, value in stored.items() if name in known})
+    options = images.ImageOptions(**{name: value for name, value in stored.items() if name in known})
+    return dataclasses.replace(options, check="decode")  # what was stored unseen as well
 
 
 class _Log:

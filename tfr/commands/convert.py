@@ -23,7 +23,7 @@ from tfr.annotations.formats import FORMATS
 from tfr.beam_flags import BeamFlags
 from tfr.config import FILE_FORMATS, LABEL_MODES, ON_DUPLICATE, PLANNERS, ConvertConfig
 from tfr.flag_groups import CommandFlags
-from tfr.images import ImageOptions
+from tfr.images import CHECKS, ImageOptions
 
 FLAGS = CommandFlags()
 
@@ -92,6 +92,12 @@ _MAX_PIXELS = _images.integer("max_pixels", 100_000_000, "Refuse images of more 
 _MIN_SIDE = _images.integer("min_side", 1, "Refuse images with a shorter side than this many pixels.", lower=1)
 _JPEG_QUALITY = _images.integer("jpeg_quality", 95, "Quality of images that have to be encoded anew.", lower=1)
 _KEEP_PNG = _images.bool("keep_png", False, "Store sound 8-bit RGB and grey PNGs as they are, instead of as JPEGs.")
+_CHECK_IMAGES = _images.enum(
+    "check_images",
+    "decode",
+    CHECKS,
+    "header: store plain JPEGs of a trusted source without decoding them, and records without a fingerprint.",
+)
 _ICC_TO_SRGB = _images.bool("icc_to_srgb", False, "Convert colours by the embedded profile to sRGB, if it is another.")
 
 _output = FLAGS.group("Output")
@@ -141,6 +147,7 @@ def build_config(args: list[str]) -> ConvertConfig:
             min_side=_MIN_SIDE.value,
             jpeg_quality=_JPEG_QUALITY.value,
             keep_png=_KEEP_PNG.value,
+            check=_CHECK_IMAGES.value,
             icc_to_srgb=_ICC_TO_SRGB.value,
         ),
         label_mode=_LABEL_MODE.value,
