@@ -53,7 +53,7 @@ def convert(args, folder, check="decode"):
         label_mode="multi",
         read=annotations.ReadOptions(label_columns=("label",)),
         split_ratios=config.splits.parse_ratios("train=1"),
-        image=images.ImageOptions(check=check),
+        image=images.ImageOptions(check_images=check),
         threads_per_worker=args.threads,
         num_workers=getattr(args, "num_workers", None),
     )

@@ -9,7 +9,7 @@ from tfr import conversion, duplicates, images, splits, verification
 from tfr.errors import UsageError
 from tfr.images import ImageOptions
 
-HEADER = ImageOptions(check="header")
+HEADER = ImageOptions(check_images="header")
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def test_what_has_to_be_changed_is_decoded(make_photo, encode, kind):
         "PNG": (encode(photo, "PNG"), HEADER),
         "rotated": (encode(photo, exif=exif), HEADER),
         "CMYK": (encode(photo.convert("CMYK")), HEADER),
-        "large": (encode(photo), ImageOptions(check="header", image_size=64)),
+        "large": (encode(photo), ImageOptions(check_images="header", image_size=64)),
         "trailing": (encode(photo) + b"rubbish", HEADER),
     }[kind]
     assert images.prepare_image(data, options) == images.prepare_image(
-        data, dataclasses.replace(options, check="decode")
+        data, dataclasses.replace(options, check_images="decode")
     )
 
 
@@ -100,7 +100,7 @@ def test_versions_with_and_without_fingerprints_do_not_mix(make_config, pets):
 
 def test_other_checks_are_refused():
     with pytest.raises(UsageError, match="--check_images must be one of"):
-        ImageOptions(check="none")
+        ImageOptions(check_images="none")
 
 
 def test_the_flag(pets, tmp_path, run_tfr):

@@ -37,9 +37,9 @@ class ImageOptions:
       icc_to_srgb: whether the colours of images with a colour profile other than sRGB are converted to sRGB. Off by
         default: neither TensorFlow nor most other readers of images look at profiles, and every photograph of a
         phone with a wide-gamut profile would have to be encoded anew.
-      check: 'decode' reads all of every image. 'header' stores common JPEGs by their header and their end alone, for
-        sources that are known to be sound: damage inside is then only found by `tfr verify`, and records have no
-        fingerprint. All other images are decoded anyway.
+      check_images: 'decode' reads all of every image. 'header' stores common JPEGs by their header and their end
+        alone, for sources that are known to be sound: damage inside is then only found by `tfr verify`, and records
+        have no fingerprint. All other images are decoded anyway.
     """
 
     image_size: int | None = None
@@ -48,13 +48,13 @@ class ImageOptions:
     jpeg_quality: int = 95
     keep_png: bool = False
     icc_to_srgb: bool = False
-    check: str = "decode"
+    check_images: str = "decode"
 
     def __post_init__(self) -> None:
         """Checks the values before any image is read."""
-        if self.check not in CHECKS:
+        if self.check_images not in CHECKS:
             raise UsageError(
-                f"--check_images must be one of {', '.join(CHECKS)}. Received: --check_images={self.check}"
+                f"--check_images must be one of {', '.join(CHECKS)}. Received: --check_images={self.check_images}"
             )
         uppers = {"image_size": None, "max_pixels": LARGEST_MAX_PIXELS, "min_side": None, "jpeg_quality": 100}
         for name, upper in uppers.items():

@@ -46,8 +46,8 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
     of its entropy-coded data. If libjpeg warns, the file is mended where that changes no pixel (`jpeg_header.mend`)
     and refused otherwise: TensorFlow's decoder fills in grey, or noise, without a word. Everything else becomes an
     upright RGB JPEG: EXIF orientation applied, CMYK and 16-bit converted, transparency over white, the first frame
-    of an animation. With `keep_png`, sound 8-bit RGB and grey PNGs are kept as well. Where `check` is 'header', what
-    would be kept by the header of the JPEG, and ends as one, is kept without that decode.
+    of an animation. With `keep_png`, sound 8-bit RGB and grey PNGs are kept as well. Where `check_images` is 'header',
+    what would be kept by the header of the JPEG, and ends as one, is kept without that decode.
 
     Sizes are held against the limits before anything is decoded. The worst of what `max_pixels` accepts by default,
     pictures of 10,000 x 10,000 pixels, took 17 s (PNG with alpha) and 2.1 GiB (WebP with alpha) for one image on one
@@ -79,7 +79,7 @@ def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> Pre
     if not header.is_supported:
         what = f"frame 0xff{header.frame:02x}, {header.precision} bits, {header.components} components"
         raise ImageRejectedError("unsupported", f"a kind of JPEG that is not read: {what}")
-    if options.check == "header" and _is_plain(header, options):
+    if options.check_images == "header" and _is_plain(header, options):
         return PreparedImage(data, header.width, header.height, None, True)
     sound, thumbnail = _verify(data, header)  # also before Pillow's decoder, which ignores broken data
     if (
@@ -151,12 +151,12 @@ def _decodes_alike(data: bytes) -> bool:
 
 
 def fingerprint_of(data: bytes, options: ImageOptions) -> int:
-    """The fingerprint that an image file has when it is decoded, whatever `check` says.
+    """The fingerprint that an image file has when it is decoded, whatever `check_images` says.
 
     Raises:
       ImageRejectedError: see prepare_image.
     """
-    found = prepare_image(data, dataclasses.replace(options, check="decode")).fingerprint
+    found = prepare_image(data, dataclasses.replace(options, check_images="decode")).fingerprint
     assert found is not None, "decoded"
     return found
 

@@ -85,7 +85,7 @@ def choose_labels(
         has_unknown and not single,
         config.read.keep_columns,
         config.image.keep_png,
-        has_fingerprint=config.image.check == "decode",
+        has_fingerprint=config.image.check_images == "decode",
     )
     dropped = {name: count for name, count in sorted(found.counts.items()) if name not in chosen.ids}
     return schema, dropped, _warnings(found.counts, chosen)

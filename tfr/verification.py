@@ -98,7 +98,7 @@ def _image_options(conversion: Mapping[str, Any]) -> images.ImageOptions:
     known = {field.name for field in dataclasses.fields(images.ImageOptions)}
     stored = conversion.get("config", {}).get("image", {})
     options = images.ImageOptions(**{name: value for name, value in stored.items() if name in known})
-    return dataclasses.replace(options, check="decode")  # what was stored unseen as well
+    return dataclasses.replace(options, check_images="decode")  # what was stored unseen as well
 
 
 class _Log:

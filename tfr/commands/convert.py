@@ -147,7 +147,7 @@ def build_config(args: list[str]) -> ConvertConfig:
             min_side=_MIN_SIDE.value,
             jpeg_quality=_JPEG_QUALITY.value,
             keep_png=_KEEP_PNG.value,
-            check=_CHECK_IMAGES.value,
+            check_images=_CHECK_IMAGES.value,
             icc_to_srgb=_ICC_TO_SRGB.value,
         ),
         label_mode=_LABEL_MODE.value,
