@@ -36,6 +36,7 @@ COMMANDS = {
     "preview": ("tfr.train.commands.preview", "Draw training batches, augmented, as the network would see them"),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
+    "errors": ("tfr.train.commands.errors", "What a trained tagger gets wrong, as contact sheets and a table"),
     "compare": (
         "tfr.train.commands.compare",
         "Taggers side by side: is one better, and how sure is that",

@@ -105,6 +105,25 @@ class ArrayRecords:
         return list(self._source.__getitems__(places.tolist()))
 
 
+class StoredImages:
+    """The encoded images of a split by their place, without the rest of their examples."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: Any):
+        """Opens the files of a split, or of a slice of one.
+
+        Raises:
+          DatasetError: a file is missing or damaged, or the format cannot be read by place.
+        """
+        self._records = open_records(builder, split)
+        self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
+
+    def read(self, places: Sequence[int]) -> list[bytes]:
+        """The images at these places, in the order of the places, encoded as they are stored."""
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        found = self._records.read(np.asarray(places, np.int64))
+        return [self._features.deserialize_example_np(record, decoders=decoders)["image"] for record in found]
+
+
 def check_format(builder: tfds.core.DatasetBuilder) -> None:
     """Raises DatasetError where the files of a dataset cannot be read by place."""
     found = builder.info.file_format
