@@ -28,7 +28,7 @@ def test_any_mode_and_size_fits(mode):
 )
 def test_captions_fit_their_cell(caption):
     font = ImageFont.load_default(13)
-    lines = contact_sheet._wrap(caption, font).split("\n")
+    lines = contact_sheet._wrap(caption, font, 200).split("\n")
     assert len(lines) <= 3
     assert max(map(font.getlength, lines)) <= 200
     if font.getlength(caption) <= 200:

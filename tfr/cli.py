@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "calibrate": ("tfr.train.commands.calibrate", "Tune thresholds and the temperature of a trained tagger"),
     "predict": ("tfr.train.commands.predict", "Tag images with a trained tagger"),
+    "explain": ("tfr.train.commands.explain", "Heat maps of which part of an image speaks for a label"),
 }
 
 

@@ -11,49 +11,51 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfr import dataset_dir, files
 
-_CELL = 200  # pixels, the square that holds an image
+_SIDE = 200  # pixels, of the square that holds an image
 _CAPTION = 46  # pixels: three lines
 _MARGIN = 8
 
 
-def draw(cells: Sequence[tuple[Image.Image, str]], columns: int | None = None) -> Image.Image:
+def draw(cells: Sequence[tuple[Image.Image, str]], columns: int | None = None, side: int = _SIDE) -> Image.Image:
     """Draws images with captions as an RGB grid.
 
     Args:
       cells: an image of any size and mode, and its caption, each; at least one.
       columns: images a row; default: about as many as rows.
+      side: of the square in pixels that each image is fitted into.
     """
     columns = columns or max(1, math.ceil(math.sqrt(len(cells) * 1.4)))
     rows = math.ceil(len(cells) / columns)
-    width, height = _CELL + _MARGIN, _CELL + _CAPTION + _MARGIN
+    width, height = side + _MARGIN, side + _CAPTION + _MARGIN
     sheet = Image.new("RGB", (columns * width + _MARGIN, rows * height + _MARGIN), "white")
     canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for number, (image, caption) in enumerate(cells):
         left, top = _MARGIN + number % columns * width, _MARGIN + number // columns * height
         thumbnail = image.convert("RGB")
-        thumbnail.thumbnail((_CELL, _CELL))
-        sheet.paste(thumbnail, (left + (_CELL - thumbnail.width) // 2, top + _CELL - thumbnail.height))
-        canvas.multiline_text((left, top + _CELL + 2), _wrap(caption, font), fill="black", font=font, spacing=1)
+        thumbnail.thumbnail((side, side))
+        sheet.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + side - thumbnail.height))
+        text = _wrap(caption, font, side)
+        canvas.multiline_text((left, top + side + 2), text, fill="black", font=font, spacing=1)
     return sheet
 
 
-def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Breaks a caption into at most three lines that fit a cell; what does not fit ends in an ellipsis."""
     lines = [""]
     for word in caption.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= _CELL:
+        if font.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
     lines = [line for line in lines if line]
     if len(lines) > 3:
         lines = [*lines[:2], lines[2] + " ..."]
-    return "\n".join(_cut(line, font) for line in lines)
+    return "\n".join(_cut(line, font, width) for line in lines)
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    while font.getlength(line) > _CELL and len(line) > 1:
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    while font.getlength(line) > width and len(line) > 1:
         line = line[:-2] + "…"
     return line
 
