@@ -2,9 +2,10 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -74,11 +75,13 @@ def explain(run: run_dir.Run, config: ExplainConfig) -> Iterator[Explained]:
       TfrError: a folder without images.
     """
     wanted = label_ids(config.labels, run.labels)
-    pictures = [*_files(config.images), *(_examples(run, config) if config.ids else [])]
-    stems = _unique_stems([picture.name for picture in pictures])
+    paths = [name for path in config.images for name in _expand(path)]
+    examples = _examples(run, config) if config.ids else []
+    stems = _unique_stems([*paths, *config.ids])
+    pictures = itertools.chain(map(_read_file, paths), examples)  # one file at a time, however many there are
     files.make_dirs(files.join(config.output, "maps"))
     explainer = Explainer(run)
-    with progress.bar(len(pictures), "explaining", "images") as bar:
+    with progress.bar(len(stems), "explaining", "images") as bar:
         for picture, stem in zip(pictures, stems, strict=True):
             if picture.error is None:
                 yield _explain_one(explainer, picture, stem, wanted, config)
@@ -128,17 +131,17 @@ def _heats(
 # Images
 
 
-def _files(paths: Iterable[str]) -> Iterator[Picture]:
-    """Image files, verified and normalised as the conversion does; folders are replaced by the images below them."""
-    for path in paths:
-        below = sorted(found.path for found in files.list_images(path)) if files.is_dir(path) else None
-        if below is not None and not below:
-            raise TfrError(f"No image files below {path}.")
-        for name in [path] if below is None else [files.join(path, name) for name in below]:
-            yield _read_file(name)
+def _expand(path: str) -> list[str]:
+    """A file, or the image files anywhere below a folder."""
+    if not files.is_dir(path):
+        return [path]
+    if not (below := sorted(found.path for found in files.list_images(path))):
+        raise TfrError(f"No image files below {path}.")
+    return [files.join(path, name) for name in below]
 
 
 def _read_file(path: str) -> Picture:
+    """An image file, verified and normalised as the conversion does."""
     try:
         return Picture(path, images.prepare_image(files.read_bytes(path), images.ImageOptions()).data)
     except images.ImageRejectedError as err:
@@ -147,7 +150,7 @@ def _read_file(path: str) -> Picture:
         return Picture(path, b"", f"unreadable: {err.strerror or err}")
 
 
-def _examples(run: run_dir.Run, config: ExplainConfig) -> Iterator[Picture]:
+def _examples(run: run_dir.Run, config: ExplainConfig) -> list[Picture]:
     """The examples of a dataset with these ids, in the order of the ids."""
     builder = input_pipeline.open_dataset(config.dataset or run.config["resolved"]["dataset_dir"])
     if "id" not in builder.info.features:
@@ -166,7 +169,7 @@ def _examples(run: run_dir.Run, config: ExplainConfig) -> Iterator[Picture]:
             f"{builder.info.full_name}: split {config.split!r} has no example with the id {min(missing)!r}. "
             f"--split is one of {list(builder.info.splits)}."
         )
-    return (found[name] for name in config.ids)
+    return [found[name] for name in config.ids]
 
 
 def first_pixels(run: run_dir.Run, split: str, count: int, dataset: str | None = None) -> np.ndarray:
