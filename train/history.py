@@ -40,12 +40,16 @@ class History:
         scalars = {key: value for key, value in row.items() if isinstance(value, float)}
         for key, value in scalars.items():
             kind = "validation" if key.startswith("val_") else "train"
-            with self._writer(row["phase"], kind).as_default():
+            with self._open(row["phase"], kind).as_default():
                 tf.summary.scalar(f"epoch_{key.removeprefix('val_')}", value, step=row["epoch"])
         for open_writer in self._writers.values():
             open_writer.flush()
 
-    def _writer(self, phase: str, kind: str) -> tf.summary.SummaryWriter:
+    def writer(self, phase: str, kind: str) -> tf.summary.SummaryWriter | None:
+        """TensorBoard's writer for a phase and 'train' or 'validation'; None where nothing is to be written."""
+        return self._open(phase, kind) if self._enabled else None
+
+    def _open(self, phase: str, kind: str) -> tf.summary.SummaryWriter:
         folder = os.path.join(self._path, run_dir.TENSORBOARD_DIR, phase, kind)
         if folder not in self._writers:
             self._writers[folder] = tf.summary.create_file_writer(folder)

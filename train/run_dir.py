@@ -134,11 +134,16 @@ def _read_json(path: str, name: str) -> dict[str, Any]:
 
 
 def write_text(path: str, name: str, text: str) -> None:
+    """Writes a text file of the run directory, in UTF-8."""
+    write_bytes(path, name, text.encode("utf-8"))
+
+
+def write_bytes(path: str, name: str, data: bytes) -> None:
     """Writes a file of the run directory; it appears under its name when it is complete."""
     full = os.path.join(path, name)
     temporary = f"{full}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(temporary, "wb") as file:
+        file.write(data)
     os.replace(temporary, full)
 
 

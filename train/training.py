@@ -1,7 +1,6 @@
 """Training: a head on the frozen backbone's embeddings, then optionally the whole network."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from . import (
     plots,
     run_dir,
     sampling,
+    summaries,
     threshold_tuning,
 )
 from . import task as task_lib
@@ -107,11 +107,13 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     probabilities = np.zeros_like(targets)
     if position.phase == "head":
         probabilities = _train_head(task, head, train_set, validation, positive_weights, position, arrays)
+        summaries.write_predictions(task, "head", targets, probabilities, position.epoch)
         position, arrays = Position(phase="finetune", rows=position.rows), None
     with task.strategy.scope():
         logits_model = models.join(backbone, head)
     if config.finetune_epochs:
         probabilities = _finetune(task, backbone, logits_model, targets, positive_weights, position, arrays)
+        summaries.write_predictions(task, "finetune", targets, probabilities, position.epoch)
     return _finish(task, backbone_name, logits_model, position, probabilities, targets, time.monotonic() - started)
 
 
@@ -298,7 +300,7 @@ def _finish(
         config.run_dir, run_dir.CONFIG_FILE, task_lib.describe(task, backbone_name, logits_model, seconds)
     )
     run_dir.update_metrics(config.run_dir, "validation", measured)
-    plots.draw_history(rows, os.path.join(config.run_dir, run_dir.PLOTS_DIR))
+    plots.draw_history(rows, config.run_dir)
     run_dir.save_model(config.run_dir, models.with_probabilities(logits_model, task.multi_label))
     task.store.remove()
     return result
@@ -312,6 +314,7 @@ def summary(result: TrainResult) -> str:
     return (
         f"Trained in {result.seconds:.0f} s ({epochs} epochs): {result.run_dir}\n"
         f"  validation: {figures}\n"
+        f"  plots: {result.run_dir}/{run_dir.PLOTS_DIR}/history.png; or tensorboard --logdir={result.run_dir}\n"
         f"  next: tfr evaluate {result.run_dir} --split=test\n"
         f"        tfr predict {result.run_dir} --image=FILE"
     )
