@@ -83,4 +83,4 @@ def caption(names: Sequence[str], target: np.ndarray, probabilities: np.ndarray)
     """The likeliest tags, and what is right: 'cat 0.91, dog 0.20 (right: cat, sofa)'."""
     likeliest = np.argsort(-probabilities, kind="stable")[:_NUM_TAGS]
     said = ", ".join(f"{names[i]} {probabilities[i]:.2f}" for i in likeliest)
-    return f"{said} (right: {', '.join(names[i] for i in np.flatnonzero(target == 1)) or 'none'})"
+    return f"{said} (right: {', '.join(names[i] for i in np.flatnonzero(target == 1).tolist()) or 'none'})"
