@@ -183,5 +183,6 @@ class PhaseRunner:
         monitor = self._phase.monitor
         self._bar.set_postfix_str(f"loss {row['loss']:.4f}, {monitor} {row[monitor]:.4f}", refresh=False)
         if better:
-            shown = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float) and k != "learning_rate")
+            headline = {k: v for k, v in row.items() if isinstance(v, float) and "/" not in k and k != "learning_rate"}
+            shown = ", ".join(f"{key} {value:.4f}" for key, value in headline.items())
             progress.write(self._bar, f"{self._phase.name} epoch {row['epoch']}/{self._phase.epochs}: {shown}")
