@@ -1,13 +1,16 @@
 """Progress bars on standard error, silent where nobody looks at them."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+_POLL_SECS = 0.5
 
 
 def bar(total: int | None, description: str, unit: str) -> tqdm:
@@ -24,6 +27,41 @@ def bar(total: int | None, description: str, unit: str) -> tqdm:
         delay=0 if terminal else 10,
         smoothing=0.1,
     )
+
+
+class Polled(NamedTuple):
+    """A bar for what others do: its total, description and unit, and what says how much is done, and a remark."""
+
+    total: int
+    description: str
+    unit: str
+    poll: Callable[[], int | tuple[int, str]]
+
+
+@contextlib.contextmanager
+def polled(shown: Polled | None) -> Iterator[None]:
+    """Shows a bar while the body runs, moved on by a thread that asks twice a second; None shows nothing."""
+    if shown is None:
+        yield
+        return
+    stop = threading.Event()
+    with bar(shown.total, shown.description, shown.unit) as shown_bar:
+
+        def watch() -> None:
+            while not stop.wait(_POLL_SECS):
+                answer = shown.poll()
+                done, remark = answer if isinstance(answer, tuple) else (answer, "")
+                shown_bar.set_postfix_str(remark, refresh=False)
+                shown_bar.update(done - shown_bar.n)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+            shown_bar.update(shown.total - shown_bar.n)
+        finally:
+            stop.set()
+            thread.join()
 
 
 def write(shown: tqdm, line: str) -> None:

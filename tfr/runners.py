@@ -1,6 +1,7 @@
 """Beam runners: which one, with which options and how many workers; and running a job on it without chatter."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -46,6 +47,16 @@ class JobConfig(Protocol):
     def beam_args(self) -> Sequence[str]: ...
     @property
     def places(self) -> Mapping[str, str]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A JobConfig of its own; see there."""
+
+    runner: str
+    num_workers: int | None
+    beam_args: Sequence[str]
+    places: Mapping[str, str]
 
 
 class Runner:

@@ -11,7 +11,8 @@ from tfr.errors import DatasetError
 from tfr.tfrecord_files import ScannedRecord, frame
 
 __all__ = [
-    "ScannedRecord", "ShardWriter", "create", "frame", "read_at", "read_placed", "read_records", "scan", "shard_name",
+    "ScannedRecord", "ShardWriter", "checksum", "create", "frame", "read_at", "read_placed", "read_records", "scan",
+    "shard_name",
 ]  # fmt: skip
 
 _FORMATS = {"tfrecord": tfrecord_files, "array_record": array_record_files}  # by TFDS's names: those of the suffixes
@@ -98,6 +99,23 @@ def read_placed(path: str) -> Iterator[tuple[int, bytes]]:
             place = f" at byte {record.offset}" if _format_of(path) == "tfrecord" else ""
             raise DatasetError(f"{path}: record {record.number}{place}: {record.problem}.")
         yield record.offset, record.data
+
+
+def checksum(path: str) -> str:
+    """What the `checksum` of the writer of a shard was.
+
+    In a local TFRecord file the checksums of the records are read without the records, which are not verified then.
+
+    Raises:
+      DatasetError: the file is missing or damaged.
+    """
+    footers = None
+    if _format_of(path) == "tfrecord" and files.is_local(path) and files.exists(path):
+        footers = tfrecord_files.footers(path)
+    digest = hashlib.blake2b(digest_size=16)
+    for footer in footers or (frame(record)[1] for record in read_records(path)):
+        digest.update(footer)
+    return digest.hexdigest()
 
 
 def read_records(path: str) -> Iterator[bytes]:

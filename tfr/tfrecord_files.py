@@ -154,3 +154,17 @@ def frame_offsets(path: str) -> np.ndarray | None:
                 return None
             offsets.append(offsets[-1] + HEADER_BYTES + int.from_bytes(header[:8], "little") + FOOTER_BYTES)
     return np.array(offsets, dtype=np.int64) if offsets[-1] == size else None
+
+
+def footers(path: str) -> list[bytes] | None:
+    """The masked CRC-32C of every record as it stands in the file, read alone; None where the file is damaged."""
+    offsets = frame_offsets(path)
+    if offsets is None:
+        return None
+    with files.open_binary(path) as file:
+        return [_read_footer(file, end) for end in offsets[1:].tolist()]
+
+
+def _read_footer(file: IO[bytes], end: int) -> bytes:
+    file.seek(end - FOOTER_BYTES)
+    return file.read(FOOTER_BYTES)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -45,35 +44,22 @@ def run(runner: runners.Runner, plan: planning.Plan, settings: WriteSettings) ->
     Raises:
       ConversionError: the job failed; the shards that are finished are kept.
     """
-    with _progress(plan, settings.plan_dir):
+    with progress.polled(_progress(plan, settings.plan_dir)):
         num_images = sum(shard.num_rows for shard in plan.shards)
         runner.run(lambda pipeline: build_pipeline(pipeline, plan.shards, settings), num_images)
 
 
-@contextlib.contextmanager
-def _progress(plan: planning.Plan, plan_dir: str) -> Iterator[None]:
-    """Shows how many images are done, by looking at what the workers of a local runner leave in the plan folder."""
+def _progress(plan: planning.Plan, plan_dir: str) -> progress.Polled | None:
+    """How many images are done, by what the workers of a local runner leave in the plan folder."""
     if not files.is_local(plan_dir):
-        yield
-        return
-    stop = threading.Event()
+        return None
     total = sum(shard.num_rows for shard in plan.shards)
-    with progress.bar(total, "converting", "images") as bar:
 
-        def watch() -> None:
-            while not stop.wait(0.5):
-                done, rejected = _rows_done(plan, plan_dir)
-                bar.set_postfix_str(f"{rejected} rejected", refresh=False)
-                bar.update(done - bar.n)
+    def poll() -> tuple[int, str]:
+        done, rejected = _rows_done(plan, plan_dir)
+        return done, f"{rejected} rejected"
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-            bar.update(total - bar.n)
-        finally:
-            stop.set()
-            thread.join()
+    return progress.Polled(total, "converting", "images", poll)
 
 
 def _rows_done(plan: planning.Plan, plan_dir: str) -> tuple[int, int]:

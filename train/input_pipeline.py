@@ -144,21 +144,24 @@ def for_evaluation(
     shape: BatchShape,
     *,
     input_context: tf.distribute.InputContext | None = None,
+    image_op: pp.Op | None = None,
+    keys: Sequence[str] = _EVALUATION_KEYS,
 ) -> tf.data.Dataset:
     """Every example of a split once, in stored order; the last batch may be short.
 
     With an `input_context` (see for_training) those whose place leaves this host's number when divided by the number
-    of hosts.
+    of hosts. An `image_op` decodes in its own way. `keys` are what batches hold; `record`, the serialized example, can
+    be one of them.
 
     Returns:
       A dataset of dicts: `image` uint8 (n, image_size, image_size, 3), `target` float32 (n, num_labels), and `id`
       string (n,) where the dataset has ids.
     """
     records, part = _open(builder, split), _part(shape.batch_size, input_context)
-    ops = [_get_parse(builder), pp.get_image(shape.image_size, shape.resize), _target_op(builder)]
+    ops = [_get_parse(builder), image_op or pp.get_image(shape.image_size, shape.resize), _target_op(builder)]
     places = tf.data.Dataset.range(part.host, len(records), part.num_hosts)  # in order: predictions line up
     dataset = _read_singly(places, records, shape.batch_size)
-    dataset = dataset.map(_chain(ops, _EVALUATION_KEYS), num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    dataset = dataset.map(_chain(ops, keys), num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
     dataset = dataset.batch(part.batch_size)  # nothing dropped
     dataset = dataset.prefetch(_PREFETCH_BATCHES)
     return dataset.with_options(_options(input_context))

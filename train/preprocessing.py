@@ -12,6 +12,8 @@ import tensorflow as tf
 Example = dict[str, tf.Tensor]
 Op = Callable[[Example], Example]
 
+VERSION = 1  # raised whenever the same image comes to other pixels: cached embeddings then say that they are old
+
 UNKNOWN = -1.0  # in a target: nothing is known of this label for this image
 
 _DCT_SCALES = (1, 2, 4, 8)  # what libjpeg decodes at a fraction of the cost
