@@ -1,68 +1,95 @@
 """Embedding a dataset against the bare forward pass of the same backbone at the same batch size, as ratios in one run.
 
-  python benchmarks/bench_forward.py --dataset=data/posters/1.0.0 --split=train --batch_size=32 --repeats=3
+  python benchmarks/bench_forward.py --dataset=data/posters/1.0.0 --split=validation --repeats=5
 
-tfr_embed      bottlenecks.embed: reads TFRecords, decodes, resizes, runs the backbone, collects the embeddings
-bare_forward   tf.function(model) over as many images that are in memory already
-bare_folded    the same with the weights folded into constants, as tfr runs it: the limit
-keras_predict  model.predict over the same tf.data pipeline
+embed          what `tfr embed` does: reads, decodes, resizes, runs the backbone, writes shards of embeddings
+folded         the bare forward pass that it uses, weights folded into constants, over a batch that is in memory
+bare           tf.function(model) over that batch
+keras predict  model.predict over the tf.data pipeline of evaluation
+
+All in one process, in turn. On a CPU whose cores the network fills, CPU time is the steadier figure.
 """
 
 import argparse
+import os
+import statistics
+import tempfile
 import time
-
-import peers
-
-CASES = ["tfr_embed", "bare_forward", "bare_folded", "keras_predict"]
-
-
-def _run(args):
-    import numpy as np
-
-    from tfr.train import backbones, bottlenecks, forward, input_pipeline
-
-    builder = input_pipeline.open_dataset(args.dataset)
-    backbone = backbones.build_backbone(args.backbone or backbones.default_backbone())
-    total = input_pipeline.num_examples(builder, args.split)
-    side = backbone.input_shape[1]
-    shape = input_pipeline.BatchShape(side, args.batch_size)
-    images = np.random.default_rng(0).uniform(0, 255, (args.batch_size, side, side, 3)).astype("float32")
-    step = forward.compile_forward(backbone, freeze=args.case == "bare_folded")
-    if args.case == "tfr_embed":
-        started = time.perf_counter()
-        bottlenecks.embed(backbone, builder, args.split, batch_size=args.batch_size, resize="squash")
-    elif args.case.startswith("bare"):
-        import tensorflow as tf
-
-        batch = tf.constant(images)
-        step(batch)
-        started = time.perf_counter()
-        for _ in range(total // args.batch_size):
-            step(batch).numpy()
-        total = total // args.batch_size * args.batch_size
-    else:
-        backbone.predict(images, verbose=0)
-        dataset = input_pipeline.for_evaluation(builder, args.split, shape).map(lambda batch: batch["image"])
-        started = time.perf_counter()
-        backbone.predict(dataset, verbose=0)
-    peers.report_case(total, time.perf_counter() - started)
+from collections.abc import Callable
 
 
 def main():
-    """Runs one case, or all of them in turn."""
+    """Measures and prints the medians and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--backbone", default="")
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--case", choices=CASES)
+    parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    if args.case:
-        _run(args)
-        return
-    options = {"dataset": args.dataset, "split": args.split, "batch_size": args.batch_size, "backbone": args.backbone}
-    peers.print_table(peers.in_turn(__file__, CASES, args.repeats, **options), "tfr_embed", "images/s")
+    with tempfile.TemporaryDirectory() as folder:
+        cases, count = _cases(args, folder)
+        times = {name: [] for name in cases}  # (wall, CPU) milliseconds an image
+        for number in range(args.repeats + 1):
+            for name in cases if number % 2 else reversed(cases):
+                measured = _measure(cases[name], count)
+                if number:  # the first round traces
+                    times[name].append(measured)
+    _print_table(times)
+
+
+def _cases(args: argparse.Namespace, folder: str) -> tuple[dict[str, Callable[[], object]], int]:
+    """What to measure, each over all images of the split, and how many those are."""
+    import tensorflow as tf
+
+    from tfr.train import backbones, embedding, embedding_plan, embedding_writer, forward, input_pipeline
+    from tfr.train.embed_config import EmbedConfig
+    from tfr.train.embedding_dir import EmbeddingDir
+
+    builder = input_pipeline.open_dataset(args.dataset)
+    count = input_pipeline.num_examples(builder, args.split)
+    backbone = backbones.build_backbone(args.backbone)
+    recipe = embedding.make_recipe(EmbedConfig(dataset=args.dataset), backbone)
+    planned = [shard for shard in embedding_plan.plan(builder, "benchmark") if shard.split == args.split]
+    target = EmbeddingDir(folder)
+    os.makedirs(target.plan_dir)
+    settings = embedding_writer.Settings(target, recipe, args.dataset, args.batch_size)
+    shape = input_pipeline.BatchShape(recipe.image_size, args.batch_size)
+    batch = next(iter(input_pipeline.for_evaluation(builder, args.split, shape)))["image"]
+    folded, bare = (forward.compile_forward(backbone, freeze=freeze, dtype=tf.uint8) for freeze in (True, False))
+    evaluation = input_pipeline.for_evaluation(builder, args.split, shape).map(lambda example: example["image"])
+
+    def over_memory(function: Callable) -> Callable[[], object]:
+        return lambda: [function(batch[:n]) for n in [len(batch)] * (count // len(batch)) + [count % len(batch)] if n]
+
+    return {
+        "embed": lambda: embedding_writer.write_shards(settings, folded, planned, show=False),
+        "folded": over_memory(folded),
+        "bare": over_memory(bare),
+        "keras predict": lambda: backbone.predict(evaluation, verbose=0),
+    }, count
+
+
+def _measure(function: Callable[[], object], count: int) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return (time.perf_counter() - wall) / count * 1e3, (time.process_time() - cpu) / count * 1e3
+
+
+def _print_table(times: dict[str, list[tuple[float, float]]]) -> None:
+    """Medians, and the median over rounds of the share of its time that embedding would have needed."""
+    print(f"{'':<15}{'wall ms':>10}{'CPU ms':>10}   of embed's, wall and CPU, an image")
+    for name, rounds in times.items():
+        middle = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        ratios = [
+            [own / ours for own, ours in zip(row, embed, strict=True)]
+            for row, embed in zip(rounds, times["embed"], strict=True)
+        ]
+        shares = [
+            f"{statistics.median(column):.3f} ({min(column):.3f} to {max(column):.3f})"
+            for column in zip(*ratios, strict=True)
+        ]
+        print(f"{name:<15}{middle[0]:>10.2f}{middle[1]:>10.2f}   {'   '.join(shares)}")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def embed(config: EmbedConfig) -> EmbedResult:
     target = EmbeddingDir((config.output or _default_output(builder, name)).rstrip("/"))
     runner = _prepare_runner(config, builder, target)
     backbone = _build_backbone(config, backbone_name)
-    recipe = _make_recipe(config, backbone)
+    recipe = make_recipe(config, backbone)
     planned = embedding_plan.plan(builder, name)
     target.check(recipe, planned, config.overwrite)
     if target.is_current(recipe, planned, embedding_plan.features_of(builder, recipe)):
@@ -127,7 +127,8 @@ def _build_backbone(config: EmbedConfig, name: str) -> keras.Model:
     return backbones.build_backbone(name, weights=weights, image_size=image_size)
 
 
-def _make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
+def make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
+    """What embeddings by this backbone and config depend on."""
     return Recipe(
         backbone=backbone.name,
         weights=weights_digest(backbone),
