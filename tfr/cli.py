@@ -43,6 +43,7 @@ COMMANDS = {
         "Taggers side by side: is one better, and how sure is that",
     ),
     "calibrate": ("tfr.train.commands.calibrate", "Tune thresholds and the temperature of a trained tagger"),
+    "report": ("tfr.train.commands.report", "One page that says how good a tagger is, in words, figures and images"),
     "predict": ("tfr.train.commands.predict", "Tag images with a trained tagger"),
     "explain": ("tfr.train.commands.explain", "Heat maps of which part of an image speaks for a label"),
 }

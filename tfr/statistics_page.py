@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from tfr import dataset_dir, html_page, record_layout, shards
+from tfr import charts, dataset_dir, html_page, record_layout, shards
 from tfr.drift import Drift
 from tfr.findings import Finding
 from tfr.statistics import Sample, Statistics, mean, quantiles
@@ -72,7 +72,7 @@ def _histogram(statistics: Statistics, field: str, axis: str, unit: float) -> Ma
     counters = {name: getattr(split, field) for name, split in statistics.splits.items()}
     values = sorted({value for counter in counters.values() for value in counter})
     if not values:
-        return html_page.bar_chart([], {}, axis=axis)
+        return charts.bar_chart([], {}, axis=axis)
     if len(values) <= _NUM_BINS:
         edges, labels = np.append(values, np.inf), [_label(value / unit) for value in values]
     else:
@@ -80,7 +80,7 @@ def _histogram(statistics: Statistics, field: str, axis: str, unit: float) -> Ma
         edges = np.linspace(low, max(high, low + unit / 100), _NUM_BINS + 1)
         labels = [_label(edge / unit) for edge in edges[:-1]]
         edges[0], edges[-1] = -np.inf, np.inf
-    return html_page.bar_chart(labels, {name: _shares(counter, edges) for name, counter in counters.items()}, axis=axis)
+    return charts.bar_chart(labels, {name: _shares(counter, edges) for name, counter in counters.items()}, axis=axis)
 
 
 def _shares(counter: Mapping[Any, int], edges: np.ndarray) -> list[float]:
@@ -105,7 +105,7 @@ def _heat(statistics: Statistics, chosen: Sequence[int]) -> dict[str, Any] | Non
         for one in chosen
     ]
     names = [statistics.label_names[i] for i in chosen]
-    return {"map": html_page.heat_map(names, shares), "num_labels": len(names)}
+    return {"map": charts.heat_map(names, shares), "num_labels": len(names)}
 
 
 def _samples(statistics: Statistics, labels: Sequence[int]) -> list[dict[str, Any]]:

@@ -31,6 +31,15 @@ def evaluate(
     """
     run = run_dir.load(path)
     found = saved_predictions.of_split(run, dataset=dataset, split=split, batch_size=batch_size)
+    measured = measure(run, found)
+    run_dir.update_metrics(path, split, measured)
+    row = _result_row(run, dataset or run.config["resolved"]["dataset"], split, measured)
+    run_dir.append_results(results or os.path.join(path, run_dir.RESULTS_FILE), row)
+    return measured
+
+
+def measure(run: run_dir.Run, found: saved_predictions.Predictions) -> dict[str, Any]:
+    """What `evaluate` returns, of predictions, without saving it."""
     measured = metrics.compute_metrics(
         found.targets,
         found.probabilities,
@@ -38,16 +47,8 @@ def evaluate(
         threshold=run.thresholds.per_label,
         multi_label=run.multi_label,
     )
-    measured["intervals"] = {
-        key: dataclasses.asdict(interval)
-        for key, interval in bootstrap.intervals(
-            found.targets, found.probabilities, multi_label=run.multi_label
-        ).items()
-    }
-    run_dir.update_metrics(path, split, measured)
-    row = _result_row(run, dataset or run.config["resolved"]["dataset"], split, measured)
-    run_dir.append_results(results or os.path.join(path, run_dir.RESULTS_FILE), row)
-    return measured
+    intervals = bootstrap.intervals(found.targets, found.probabilities, multi_label=run.multi_label)
+    return {**measured, "intervals": {key: dataclasses.asdict(interval) for key, interval in intervals.items()}}
 
 
 def _result_row(run: run_dir.Run, dataset: str, split: str, measured: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ RESULTS_FILE = "results.csv"  # a row an evaluation, columns a label
 CHECKPOINT_DIR = "checkpoints"  # the state of an unfinished run
 TENSORBOARD_DIR = "tensorboard"
 PLOTS_DIR = "plots"
+REPORT_FILE = "report.html"
 # All that a training run writes, and that a run in its place replaces; results.csv is a log, and stays.
 _ENTRIES = (
     MODEL_FILE, LABELS_FILE, THRESHOLDS_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PREDICTIONS_DIR, CHECKPOINT_DIR,
