@@ -53,6 +53,12 @@ def thumbnail_uri(data: bytes, height: int = _THUMBNAIL_HEIGHT) -> str:
             small = image.convert("RGB")
     except Exception:  # whatever Pillow raises on broken images; a page without it is better than none
         return ""
+    return picture_uri(small, height)
+
+
+def picture_uri(picture: Image.Image, height: int) -> str:
+    """An RGB picture as a data URI of a JPEG, at most so many pixels high and twice as wide."""
+    small = picture.copy()
     small.thumbnail((2 * height, height))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)

@@ -20,7 +20,7 @@ _DEFAULT_SPLIT = "test"
 
 def write_report(
     path: str, *, dataset: str | None = None, split: str = _DEFAULT_SPLIT, output: str | None = None, pdf: bool = False,
-    num_examples: int = 6,
+    num_examples: int = 6, explain: bool = True,
 ) -> str:  # fmt: skip
     """Writes the report of a run as one HTML file that needs no other, and no network.
 
@@ -34,6 +34,7 @@ def write_report(
       output: the HTML file; default: report.html in the run directory.
       pdf: whether to write the same as PDF beside it (needs the extra `pdf`).
       num_examples: example images of each kind: right, wrong and missed.
+      explain: whether to show beside each which part of it speaks for the label (Grad-CAM).
 
     Returns:
       The HTML file's path.
@@ -49,7 +50,7 @@ def write_report(
     write_pdf = _pdf_writer() if pdf else None
     material = gather(run_dir.load(path), dataset, split)
     run_dir.update_metrics(path, material.split, material.measured)
-    page = report_page.render(material, num_examples)
+    page = report_page.render(material, num_examples, explain)
     files.write_text(output, page)
     if write_pdf is not None:
         with files.atomic_write(pdf_path(output)) as file:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfr import html_page
 
-from . import input_pipeline, records
+from . import explanation, explanation_drawing, input_pipeline, records, run_dir
 from .report_material import Material
 
 _IMAGE_HEIGHT = 150  # pixels
@@ -66,7 +66,7 @@ _SINGLE = {
     ),
 }
 
-Explain = Callable[[Sequence[bytes], Sequence[int]], Sequence[str]]  # images and a label of each: overlays as URIs
+Explain = Callable[[bytes, int], str]  # an encoded image and a label: where the network looked for it, as a data URI
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def choose(material: Material, number: int, explain: Explain | None = None) -> l
     Args:
       material: see there.
       number: how many of each kind.
-      explain: makes overlays; None: none.
+      explain: makes overlays, such as `heat_maps`; None: none.
     """
     shown, present, known = material.given, material.present, material.known
     probabilities = material.found.probabilities
@@ -101,6 +101,18 @@ def choose(material: Material, number: int, explain: Explain | None = None) -> l
         for title, text, (places, labels) in picked
         if len(places)
     ]
+
+
+def heat_maps(run: run_dir.Run) -> Explain:
+    """Overlays by Grad-CAM, the model loaded once. Raises RunDirError where that fails."""
+    explainer = explanation.Explainer(run)
+
+    def explain(image: bytes, label: int) -> str:
+        heat = explainer.grad_cam(explainer.read([image]), [label])[0, 0]
+        drawn = explanation_drawing.overlay(explanation_drawing.open_picture(image), heat, run.resize)
+        return html_page.picture_uri(drawn, _IMAGE_HEIGHT)
+
+    return explain
 
 
 def _pick(scores: np.ndarray, number: int) -> tuple[list[int], list[int]]:
@@ -124,7 +136,6 @@ def _pick(scores: np.ndarray, number: int) -> tuple[list[int], list[int]]:
 
 def _read(material: Material, places: Sequence[int], labels: Sequence[int], explain: Explain | None) -> list[Example]:
     images = records.StoredImages(input_pipeline.open_dataset(material.dataset_dir), material.split).read(places)
-    overlays = explain(images, labels) if explain else [""] * len(images)
     ids = material.found.ids or [""] * len(material.found.targets)
     return [
         Example(
@@ -132,9 +143,9 @@ def _read(material: Material, places: Sequence[int], labels: Sequence[int], expl
             label=material.run.labels[label],
             tags=_tags(material, place),
             image=html_page.thumbnail_uri(image, _IMAGE_HEIGHT),
-            overlay=overlay,
+            overlay=explain(image, label) if explain else "",
         )
-        for place, label, image, overlay in zip(places, labels, images, overlays, strict=True)
+        for place, label, image in zip(places, labels, images, strict=True)
     ]
 
 

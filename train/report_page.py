@@ -70,12 +70,13 @@ _REASONS = {
 }
 
 
-def render(material: Material, num_examples: int) -> str:
+def render(material: Material, num_examples: int, explain: bool = False) -> str:
     """The page of a report.
 
     Args:
       material: see there.
       num_examples: images of each kind.
+      explain: whether to draw heat maps beside them.
     """
     return html_page.render(
         "report.html",
@@ -94,7 +95,8 @@ def render(material: Material, num_examples: int) -> str:
         warnings=report_warnings.find(material),
         splits=_splits(material),
         phases=_phases(material),
-        examples=report_examples.choose(material, num_examples),
+        examples=_examples(material, num_examples, explain),
+        is_explained=explain,
         labels=_label_table(material),
         settings=report_figures.stricter_settings(material),
         figures=_figure_table(material),
@@ -116,6 +118,11 @@ def render(material: Material, num_examples: int) -> str:
 def number_text(value: float | None) -> str:
     """A figure to three digits behind the point; a dash where it is not defined."""
     return "\u2013" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _examples(material: Material, number: int, explain: bool) -> list[report_examples.Examples]:
+    maps = report_examples.heat_maps(material.run) if explain and number else None
+    return report_examples.choose(material, number, maps)
 
 
 def _groups(material: Material) -> dict[str, list[report_figures.LabelRow]]:

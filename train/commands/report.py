@@ -23,6 +23,7 @@ _output = FLAGS.group("Output")
 _OUTPUT = _output.string("output", None, "HTML file to write. Default: report.html in the run directory.")
 _PDF = _output.bool("pdf", False, "Write the same as PDF beside it (pip install 'tfr[pdf]').")
 _NUM_EXAMPLES = _output.integer("num_examples", 6, "Example images of each kind: right, wrong, missed.", lower=0)
+_EXPLAIN = _output.bool("explain", True, "Show on each example which part of it speaks for the label.")
 _JSON = _output.bool("json", False, "Print the paths as JSON.")
 
 
@@ -43,6 +44,7 @@ def main(args: list[str]) -> None:
         output=_OUTPUT.value,
         pdf=_PDF.value,
         num_examples=_NUM_EXAMPLES.value,
+        explain=_EXPLAIN.value,
     )
     written = {"html": path} | ({"pdf": report.pdf_path(path)} if _PDF.value else {})
     print(json.dumps(written) if _JSON.value else "\n".join(f"The report: {one}" for one in written.values()))
