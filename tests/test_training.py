@@ -12,7 +12,7 @@ import pytest
 
 from tfr import config, conversion, synthetic
 from tfr.errors import DatasetError, RunDirError, UsageError
-from tfr.train import calibration, comparison, evaluation, forward, prediction, run_dir, saved_predictions, training
+from tfr.train import calibration, comparison, evaluation, forward, run_dir, saved_predictions, tagger, training
 from tfr.train.config import DataConfig
 
 
@@ -90,21 +90,21 @@ def test_prediction_agrees_with_evaluation_and_skips_bad_files(dataset, run_path
     names = [name for name in found.ids if name.endswith(".jpg")]
     paths = [os.path.join(images, name) for name in names]
     paths[2:2] = [os.path.join(images, "truncated.jpg"), os.path.join(images, "no_such.jpg")]
-    results = list(prediction.predict_files(run_path, paths, top_k=9, batch_size=4))
-    assert [result.path for result in results] == paths
+    results = tagger.load_tagger(run_path, batch_size=4).predict(paths, top_k=9)
+    assert [result.image for result in results] == paths
     assert results[2].error.startswith("truncated")
-    assert results[3].error.startswith("unreadable")
+    assert results[3].error.startswith("missing")
     labels = run_dir.load(run_path).labels
     by_id = dict(zip(found.ids, found.probabilities, strict=True))
     for result in (r for r in results if not r.error):
-        expected = by_id[os.path.basename(result.path)]
+        expected = by_id[os.path.basename(result.image)]
         np.testing.assert_allclose([dict(result.tags)[name] for name in labels], expected, atol=1e-4)
         assert [p for _, p in result.tags] == sorted((p for _, p in result.tags), reverse=True)
 
 
 def test_only_bad_files_still_give_a_result_each(run_path, dataset):
     paths = [os.path.join(dataset[1], name) for name in ("empty.jpg", "notes.jpg")]
-    results = list(prediction.predict_files(run_path, paths))
+    results = tagger.load_tagger(run_path).predict(paths)
     assert [result.error.split(":")[0] for result in results] == ["empty", "not_an_image"]
 
 

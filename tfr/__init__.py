@@ -10,16 +10,21 @@ if (_ROOT := pathlib.Path(__file__).resolve().parent.parent).joinpath("setup.py"
     __path__.append(str(_ROOT))
 
 __version__ = "0.1.0"
-__all__ = ["Annotation", "ConvertConfig", "TfrError", "__version__", "build", "convert", "load", "read_annotations"]
+__all__ = [
+    "Annotation", "ConvertConfig", "Tagger", "TfrError", "__version__", "build", "convert", "load", "load_tagger",
+    "read_annotations",
+]  # fmt: skip
 
 # name: (module, attribute), imported when asked for: `import tfr` imports nothing of weight.
 _LAZY = {
     "Annotation": ("tfr.annotations", "Annotation"),
     "ConvertConfig": ("tfr.config", "ConvertConfig"),
+    "Tagger": ("tfr.train.tagger", "Tagger"),
     "TfrError": ("tfr.errors", "TfrError"),
     "build": ("tfr.datasets.building", "build"),
     "convert": ("tfr.api", "convert"),
     "load": ("tfr.train.loading", "load"),
+    "load_tagger": ("tfr.train.tagger", "load_tagger"),
     "read_annotations": ("tfr.annotations", "read"),
 }
 _LAZY_MODULES = ("annotations", "datasets", "errors", "train")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import io
 import itertools
 import os
@@ -107,6 +108,13 @@ def fetch(path: str) -> Iterator[str]:
         shutil.copyfileobj(file, copy, 1 << 20)
         copy.flush()
         yield f"/dev/fd/{copy.fileno()}"
+
+
+def match(pattern: str) -> list[str]:
+    """The files whose path or URI matches a pattern of `*`, `?`, `[...]`, and `**` for any folders, sorted."""
+    if not is_local(pattern):
+        return remote_files.match(pattern)
+    return sorted(path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
 
 
 def make_dirs(path: str) -> None:

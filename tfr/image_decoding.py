@@ -47,7 +47,7 @@ def decode_rgb(data: bytes, options: ImageOptions, *, inverted_inks: bool = True
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "CMYK" and not inverted_inks:
                 image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for inverted
-            rgb = _to_rgb(image, profile)
+            rgb = to_rgb(image, profile)
     except ImageRejectedError:
         raise
     except UnidentifiedImageError as err:
@@ -111,7 +111,7 @@ def _not_an_image(data: bytes) -> ImageRejectedError:
     return ImageRejectedError("not_an_image", f"starts with {data[:8]!r}")
 
 
-def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     """Any mode to RGB: 16-bit grey scaled to 8, colours by the profile, transparency over white."""
     if image.mode.startswith("I"):  # 16 bits, whatever they are kept in
         values = np.asarray(image).clip(0, (1 << 16) - 1)

@@ -4,16 +4,19 @@ import dataclasses
 import functools
 import io
 import re
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from tfr import image_decoding, jpeg_header, png_chunks
 from tfr.image_options import CHECKS, REASONS, ImageOptions, ImageRejectedError
 from tfr.jpeg_header import JpegHeader
 
 __all__ = [
-    "CHECKS", "REASONS", "ImageOptions", "ImageRejectedError", "PreparedImage", "fingerprint", "fingerprint_of",
+    "CHECKS", "REASONS", "DecodedImage", "ImageOptions", "ImageRejectedError", "PreparedImage", "decode_image",
+    "fingerprint", "fingerprint_of",
     "prepare_image",
 ]  # fmt: skip
 
@@ -37,6 +40,16 @@ class PreparedImage:
     height: int
     fingerprint: int | None
     stored_as_is: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A sound image's upright pixels, uint8 (height / scale, width / scale, 3), rounded up, and its size as a whole."""
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    scale: int
 
 
 def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
@@ -74,24 +87,87 @@ def prepare_image(data: bytes, options: ImageOptions) -> PreparedImage:
     return _normalize(data, options)
 
 
-def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> PreparedImage:
+def decode_image(
+    data: bytes, options: ImageOptions, choose_scale: Callable[[int, int], int] | None = None
+) -> DecodedImage:
+    """Verifies one image file as `prepare_image` does, and gives its pixels: what a model is to see, not to be stored.
+
+    A common JPEG is verified by the one decode that yields the pixels, with the fast inverse DCT and at the scale that
+    TensorFlow's decoder would be asked for: they are the same pixels.
+
+    Args:
+      data: the content of the file.
+      options: limits and sizes.
+      choose_scale: from height and width of the upright image to 1, 2, 4 or 8: a common JPEG is decoded at one over
+        that of its size, other images are decoded whole. None: all are.
+
+    Raises:
+      ImageRejectedError: with one of REASONS.
+    """
+    if not data:
+        raise ImageRejectedError("empty", "the file has no content")
+    header = jpeg_header.parse(data)
+    if header is None and data.startswith(b"\xff\xd8"):
+        data = jpeg_header.mend(data)
+        header = jpeg_header.parse(data)
+    if header is None:
+        return _whole(image_decoding.decode_rgb(data, options))
+    _check_jpeg(header, options)
+    if not header.is_common:
+        sound, _ = _verify(data, header, _thumbnail_decoder(header.width))
+        return _whole(image_decoding.decode_rgb(sound, options, inverted_inks=header.has_adobe))
+    is_turned = header.orientation >= 5
+    sides = (header.width, header.height) if is_turned else (header.height, header.width)
+    scale = choose_scale(*sides) if choose_scale else 1
+
+    def decode(jpeg: bytes) -> np.ndarray:
+        least = -(-header.width // scale), -(-header.height // scale)
+        return simplejpeg.decode_jpeg(jpeg, "RGB", fastdct=True, min_width=least[0], min_height=least[1])
+
+    sound, pixels = _verify(data, header, decode)
+    if pixels is None or _wants_pillow(sound, header, options):
+        return _whole(image_decoding.decode_rgb(sound, options))
+    return DecodedImage(_upright(pixels, header.orientation), sides[1], sides[0], scale)
+
+
+def _whole(rgb: Image.Image) -> DecodedImage:
+    return DecodedImage(np.asarray(rgb), rgb.width, rgb.height, 1)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns and mirrors pixels as an EXIF orientation says, 1 to 8."""
+    if orientation in (2, 4, 5, 7):
+        pixels = pixels[:, ::-1]
+    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)  # by 90 degrees, anticlockwise
+    return np.ascontiguousarray(np.rot90(pixels, turns))
+
+
+def _check_jpeg(header: JpegHeader, options: ImageOptions) -> None:
     options.check_size(header.width, header.height)
     if not header.is_supported:
         what = f"frame 0xff{header.frame:02x}, {header.precision} bits, {header.components} components"
         raise ImageRejectedError("unsupported", f"a kind of JPEG that is not read: {what}")
-    if options.check_images == "header" and _is_plain(header, options):
-        return PreparedImage(data, header.width, header.height, None, True)
-    sound, thumbnail = _verify(data, header)  # also before Pillow's decoder, which ignores broken data
-    if (
-        thumbnail is None
-        or not header.is_common
-        or header.orientation != 1
+
+
+def _wants_pillow(sound: bytes, header: JpegHeader, options: ImageOptions) -> bool:
+    """Whether a JPEG's pixels have to be changed, or depend on who decodes them."""
+    return (
+        not header.is_common
         or options.must_shrink(header.width, header.height)
         or (header.has_odd_tables and not _decodes_alike(sound))
         or (options.icc_to_srgb and not image_decoding.is_to_be_seen_as_stored(sound, options))
-    ):
+    )
+
+
+def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> PreparedImage:
+    _check_jpeg(header, options)
+    if options.check_images == "header" and _is_plain(header, options):
+        return PreparedImage(data, header.width, header.height, None, True)
+    # Also before Pillow's decoder, which ignores broken data.
+    sound, thumbnail = _verify(data, header, _thumbnail_decoder(header.width))
+    if thumbnail is None or header.orientation != 1 or _wants_pillow(sound, header, options):
         return _normalize(sound, options, inverted_inks=header.has_adobe)
-    return PreparedImage(sound, header.width, header.height, fingerprint(thumbnail), sound is data)
+    return PreparedImage(sound, header.width, header.height, fingerprint(thumbnail[:, :, 0]), sound is data)
 
 
 def _is_plain(header: JpegHeader, options: ImageOptions) -> bool:
@@ -106,8 +182,11 @@ def _is_plain(header: JpegHeader, options: ImageOptions) -> bool:
     )
 
 
-def _verify(data: bytes, header: JpegHeader) -> tuple[bytes, np.ndarray | None]:
-    """The JPEG, mended if need be so that it decodes without a warning, and its thumbnail (see `_decode_thumbnail`)."""
+def _verify(data: bytes, header: JpegHeader, decode: Callable[[bytes], np.ndarray]) -> tuple[bytes, np.ndarray | None]:
+    """The JPEG, mended if need be so that it decodes without a warning, and what `decode` makes of it.
+
+    None where the JPEG subsamples its colours in a way that only Pillow's decoder knows.
+    """
     sound = data if header.ends_with_image else jpeg_header.mend(data)
     if header.width * header.height * (len(sound) // _MIN_SCAN_BYTES) > _MAX_SCANNED_PIXELS:
         num_scans = jpeg_header.count_scans(sound, header)
@@ -115,24 +194,26 @@ def _verify(data: bytes, header: JpegHeader) -> tuple[bytes, np.ndarray | None]:
             raise ImageRejectedError("unsupported", f"{num_scans} scans; at most {_MAX_SCANS}")
     for _ in range(_MAX_MENDS):
         try:
-            return sound, _decode_thumbnail(sound, header.width)
+            return sound, _decode_strictly(sound, decode)
         except ImageRejectedError as err:
             padding = _PADDING.search(err.detail)
             mended = jpeg_header.mend(sound, int(padding[1]) if padding else 0)
             if mended is sound:
                 raise
             sound = mended
-    return sound, _decode_thumbnail(sound, header.width)
+    return sound, _decode_strictly(sound, decode)
 
 
-def _decode_thumbnail(data: bytes, width: int) -> np.ndarray | None:
-    """Decodes a whole JPEG at its smallest useful scale; uint8 (height, width). Any libjpeg warning is an error.
-
-    None where the JPEG subsamples its colours in a way that only Pillow's decoder knows.
-    """
+def _thumbnail_decoder(width: int) -> Callable[[bytes], np.ndarray]:
+    """Decodes a whole JPEG of that width at its smallest useful scale; uint8 (height, width, 1)."""
     side = min(_THUMBNAIL_SIDE, width)
+    return lambda data: simplejpeg.decode_jpeg(data, "GRAY", min_height=side, min_width=side, min_factor=1)
+
+
+def _decode_strictly(data: bytes, decode: Callable[[bytes], np.ndarray]) -> np.ndarray | None:
+    """What `decode` makes of a JPEG; any warning of libjpeg's is an error. None: see `_verify`."""
     try:
-        return simplejpeg.decode_jpeg(data, "GRAY", min_height=side, min_width=side, min_factor=1)[:, :, 0]
+        return decode(data)
     except ValueError as err:
         message = str(err)
         if "subsampling" in message:
@@ -191,9 +272,10 @@ def _normalize(data: bytes, options: ImageOptions, *, inverted_inks: bool = True
     # Not simplejpeg: below quality 96 it takes the fast DCT, which overflows at hard edges between black and white.
     rgb.save(buffer, "JPEG", quality=options.jpeg_quality, subsampling=0)
     encoded = buffer.getvalue()
-    thumbnail = _decode_thumbnail(encoded, rgb.width)  # of what is stored, so that it can be computed again from there
+    # Of what is stored, so that it can be computed again from there.
+    thumbnail = _decode_strictly(encoded, _thumbnail_decoder(rgb.width))
     assert thumbnail is not None, "JPEG without subsampling"
-    return PreparedImage(encoded, rgb.width, rgb.height, fingerprint(thumbnail), False)
+    return PreparedImage(encoded, rgb.width, rgb.height, fingerprint(thumbnail[:, :, 0]), False)
 
 
 def _keep_png(data: bytes, options: ImageOptions) -> PreparedImage | None:

@@ -60,6 +60,12 @@ def list_files(folder: str) -> Iterator[tuple[str, int]]:
     return ((metadata.path.removeprefix(root), metadata.size_in_bytes) for metadata in match.metadata_list)
 
 
+def match(pattern: str) -> list[str]:
+    """The files whose path matches a pattern of `*`, `?`, `[...]` and `**`, sorted."""
+    (found,) = _call("match", [pattern])
+    return sorted(metadata.path for metadata in found.metadata_list)
+
+
 def make_dirs(path: str) -> None:
     """Makes a folder where the file system has such things."""
     try:

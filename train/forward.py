@@ -1,6 +1,7 @@
 """Running a model over batches: a compiled forward pass, its outputs as arrays, with progress."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,7 +45,7 @@ def run_compiled(
 
 def compile_forward(
     model: keras.Model, *, freeze: bool = True, dtype: tf.DType = tf.float32
-) -> Callable[[tf.Tensor], tf.Tensor]:
+) -> Callable[[tf.Tensor], Any]:
     """The model in inference mode as a graph, for images of any batch size.
 
     Not compiled by XLA, which on CPUs is many times slower for depthwise networks.
@@ -54,6 +55,9 @@ def compile_forward(
       freeze: whether to make the weights constants, so that batch normalisation is folded into the convolutions: a
         quarter less work for a second of preparation. What changes the model afterwards is then not seen.
       dtype: of the images; other than float32 they are cast on the model's device.
+
+    Returns:
+      A function from a batch to the model's output, or to the list of its outputs if it has several.
     """
     signature = tf.TensorSpec((None, *model.input_shape[1:]), dtype)
     forward = tf.function(
@@ -64,7 +68,7 @@ def compile_forward(
     if not freeze or len(tf.config.list_logical_devices()) > 1:  # mirrored variables cannot be made constants
         return forward
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
-    return lambda images: frozen(images)[0]
+    return frozen if len(model.outputs) > 1 else lambda images: frozen(images)[0]
 
 
 def collect(batches: Iterator[Batch]) -> Batch:

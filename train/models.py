@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 LOGITS = "logits"  # the name of the layer that ends in logits
+_FIRST_OF_HEAD = ("standardize", "dropout")  # layers that a head begins with: the second where it has not the first
 _BLOCK_NAME = re.compile(r"(.*_)?((block|stage|conv_dw|expanded_conv|mixed)_?[0-9]+[a-z]?)(_block_?[0-9]+)?(?=_|$)")
 _NAMELESS_BLOCKS = 10
 _RARE = 1e-3  # prior probabilities are kept this far from 0 and 1
@@ -107,6 +108,14 @@ def with_probabilities(logits_model: keras.Model, multi_label: bool, temperature
     if temperature != 1.0:
         logits = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
     return keras.Model(logits_model.input, activation(logits), name="tagger")
+
+
+def with_embeddings(tagger: keras.Model) -> keras.Model:
+    """The same network with two outputs: its own, and what its head is given, (batch, embedding_size)."""
+    names = [layer.name for layer in tagger.layers]
+    first = next(name for name in _FIRST_OF_HEAD if name in names)
+    embedding = tagger.get_layer(first).input
+    return keras.Model(tagger.input, [tagger.output, embedding], name="tagger_and_embedding")
 
 
 def set_trainable(backbone: keras.Model, blocks: int | None) -> None:

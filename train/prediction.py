@@ -1,99 +1,117 @@
-"""Prediction: the likeliest tags of loose images."""
+"""What a tagger says of one image, and which of its labels are given as tags."""
 
-import concurrent.futures
 import dataclasses
-from collections.abc import Iterable, Iterator
+import math
+from typing import NamedTuple
 
 import numpy as np
 
-from tfr import files, images, shard_writer
+from tfr.errors import UsageError
 
-from . import forward, input_pipeline, run_dir
+from . import run_dir
+
+DEFAULT_TOP_K = 10
 
 
-@dataclasses.dataclass(frozen=True)
+class Tag(NamedTuple):
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The tags of one image, likeliest first, as (label, probability); or, with no tags, why it could not be read."""
+    """What a tagger says of one image, or why it says nothing.
 
-    path: str
-    tags: list[tuple[str, float]]
+    Attributes:
+      image: path, or id in a dataset; the number in the input for images that have neither.
+      tags: as TagRule chooses them, likeliest first; empty where there is an error.
+      probabilities: of all labels, float32 (num_labels,); None where there is an error.
+      embedding: what the head is given, float32 (embedding_size,), if asked for.
+      target: 1, 0 or preprocessing.UNKNOWN for each label, float32 (num_labels,), of examples of a dataset.
+      error: why the image cannot be used: a reason of tfr.images.REASONS, a colon and details. None if it can.
+    """
+
+    image: str
+    tags: list[Tag] = dataclasses.field(default_factory=list)
+    probabilities: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    target: np.ndarray | None = None
     error: str | None = None
 
 
-def expand(paths: Iterable[str]) -> list[str]:
-    """Paths, with each folder replaced by the image files anywhere below it, in order."""
-    expanded: list[str] = []
-    for path in paths:
-        if files.is_dir(path):
-            expanded += sorted(files.join(path, found.path) for found in files.list_images(path))
-        else:
-            expanded.append(path)
-    return expanded
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TagRule:
+    """Which labels become tags; see `make_rule`.
+
+    Attributes:
+      labels: names in the order of the model's outputs.
+      limits: probability of each label from which on an image has it, float64 (num_labels,).
+      multi_label: whether an image has any number of labels; otherwise it has at most its likeliest.
+      only_above: whether tags below their limit are left out.
+      top_k: how many tags there are at most; None: any number.
+    """
+
+    labels: list[str]
+    limits: np.ndarray
+    multi_label: bool
+    only_above: bool
+    top_k: int | None
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Which labels an image has; bool (num_labels,)."""
+        decided = probabilities >= self.limits
+        if not self.multi_label:
+            decided &= np.arange(len(probabilities)) == probabilities.argmax()
+        return decided
+
+    def tags(self, probabilities: np.ndarray) -> list[Tag]:
+        """The tags of an image, likeliest first."""
+        order = np.argsort(-probabilities, kind="stable")
+        if self.only_above:
+            decided = self.decide(probabilities)
+            order = order[decided[order]]
+        return [Tag(self.labels[i], float(probabilities[i])) for i in order[: self.top_k]]
 
 
-def predict_files(path: str, image_paths: list[str], *, top_k: int = 10, batch_size: int = 32) -> Iterator[Prediction]:
-    """Tags images.
+def make_rule(run: run_dir.Run, *, top_k: int | None = None, thresholds: str | float = "none") -> TagRule:
+    """The rule by which a run's probabilities become tags.
 
     Args:
-      path: the run directory.
-      image_paths: image files of any format that the conversion takes; they are verified and normalised like there.
-      top_k: how many tags to give for each.
-      batch_size: images per step.
-
-    Yields:
-      A Prediction for each path, in order; files that cannot be used have an `error` and no tags.
+      run: a finished run.
+      top_k: tags at most. Default: 10 without thresholds, any number with them.
+      thresholds: 'none' for the likeliest tags, however unlikely; 'run' for those from the run's thresholds on; a
+        number from 0 to 1, one threshold for all labels. In single-label runs the likeliest label is the tag, with a
+        number only from there on.
 
     Raises:
-      RunDirError: it is no finished run.
+      UsageError: `thresholds` is none of these.
     """
-    run = run_dir.load(path)
-    errors: dict[int, str] = {}
-
-    def readable() -> Iterator[bytes]:
-        for index, loaded in enumerate(_load_ahead(image_paths)):
-            if isinstance(loaded, str):
-                errors[index] = loaded
-            else:
-                yield loaded
-
-    shape = input_pipeline.BatchShape(run.image_size, batch_size, run.resize)
-    batches = input_pipeline.for_files(readable, shape)
-    outputs = forward.run(run.load_model(), batches, total=len(image_paths), description="predicting")
-    position = 0
-    for batch in outputs:
-        for probabilities in batch["output"]:
-            while position in errors:  # filled before the batch that follows
-                yield Prediction(image_paths[position], [], errors[position])
-                position += 1
-            yield Prediction(image_paths[position], _top(probabilities, run.labels, top_k))
-            position += 1
-    for rest in range(position, len(image_paths)):
-        yield Prediction(image_paths[rest], [], errors[rest])
+    number = _threshold(thresholds)
+    limits = run.thresholds.per_label if run.multi_label else np.zeros(len(run.labels))
+    return TagRule(
+        labels=run.labels,
+        limits=limits if number is None else np.full(len(run.labels), number),
+        multi_label=run.multi_label,
+        only_above=thresholds != "none",
+        top_k=top_k or (DEFAULT_TOP_K if thresholds == "none" else None),
+    )
 
 
-def _top(probabilities: np.ndarray, names: list[str], top_k: int) -> list[tuple[str, float]]:
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [(names[i], float(probabilities[i])) for i in order]
+def check_thresholds(value: str | float) -> None:
+    """Raises UsageError where `make_rule` would."""
+    _threshold(value)
 
 
-def _load_ahead(paths: Iterable[str], threads: int = 2, window: int = 64) -> Iterator[bytes | str]:
-    """The encoded images in order, read and verified a bounded number ahead; a text where one cannot be used."""
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        yield from shard_writer.map_ahead(pool, _load, paths, window)
-
-
-def _load(path: str) -> bytes | str:
+def _threshold(value: str | float) -> float | None:
+    """The number that is meant; None for those that are words."""
+    if value in ("none", "run"):
+        return None
     try:
-        return images.prepare_image(files.read_bytes(path), images.ImageOptions()).data
-    except images.ImageRejectedError as err:
-        return str(err)
-    except OSError as err:
-        return f"unreadable: {err.strerror or err}"
-
-
-def text(prediction: Prediction, run: run_dir.Run) -> str:
-    """The tags of an image, one a line; a star marks those that are shown by the run's thresholds."""
-    width = max((len(name) for name, _ in prediction.tags), default=0)
-    limits = dict(zip(run.labels, run.thresholds.per_label, strict=True))
-    lines = [f"  {'*' if p >= limits[name] else ' '} {name:<{width}}  {p:.4f}" for name, p in prediction.tags]
-    return "\n".join([prediction.path, *lines])
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise UsageError(f"--thresholds must be none, run, or a number from 0 to 1. Received: --thresholds={value}")
+    return number

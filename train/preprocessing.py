@@ -5,8 +5,9 @@ request holds too. Training, evaluation and loose files share one rule of resamp
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 Example = dict[str, tf.Tensor]
@@ -66,7 +67,7 @@ def decode_window(
         window = choose(shape[0], shape[1])
         target = _fitted(window[2:], size, mode)  # by the window's aspect ratio before it is rounded by scaling
         branches = [_decode_and_crop(data, window, ratio) for ratio in _DCT_SCALES]
-        return _resample(tf.switch_case(_dct_scale(window[2:], target), branches), target, size)
+        return resample_to(tf.switch_case(_dct_scale(window[2:], target), branches), target, size)
 
     def from_other() -> tf.Tensor:
         image = tf.io.decode_image(data, channels=3, expand_animations=False)
@@ -74,6 +75,32 @@ def decode_window(
         return resample(tf.slice(image, *_slice_of(choose(shape[0], shape[1]))), size, mode)
 
     return tf.ensure_shape(tf.cond(tf.image.is_jpeg(data), from_jpeg, from_other), (size, size, 3))
+
+
+class DecodingPlan(NamedTuple):
+    """What `decode_window` does with an image of some size, for those who decode elsewhere.
+
+    Attributes:
+      scale: 1, 2, 4 or 8: a JPEG is decoded at one over that of its size.
+      window: top, left, height, width of what is used, in pixels of the whole image.
+      target: height and width that it is resampled to, before any borders are added.
+    """
+
+    scale: int
+    window: tuple[int, int, int, int]
+    target: tuple[int, int]
+
+
+def plan_decoding(height: int, width: int, size: int, mode: str) -> DecodingPlan:
+    """The same figures as of get_image, computed without TensorFlow; see there for the arguments."""
+    side = min(height, width)
+    window = ((height - side) // 2, (width - side) // 2, side, side) if mode == "crop" else (0, 0, height, width)
+    sides, target = np.array(window[2:], np.float32), np.array([size, size])
+    if mode == "pad":
+        target = np.maximum(np.round(sides * (np.float32(size) / sides.max())), 1)
+    ratio = (sides / target.astype(np.float32)).min() / np.float32(_LEAST_LEFT)
+    scale = _DCT_SCALES[int(np.sum(ratio >= np.array(_DCT_SCALES[1:], np.float32)))]
+    return DecodingPlan(scale, window, (int(target[0]), int(target[1])))
 
 
 def _decode_and_crop(data: tf.Tensor, window: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
@@ -125,11 +152,11 @@ def resample(image: tf.Tensor, size: int, mode: str = "squash") -> tf.Tensor:
     Returns:
       uint8 (size, size, 3).
     """
-    return _resample(image, _fitted(tf.shape(image)[:2], size, mode), size)
+    return resample_to(image, _fitted(tf.shape(image)[:2], size, mode), size)
 
 
-def _resample(image: tf.Tensor, target: tf.Tensor, size: int) -> tf.Tensor:
-    """To `target`, int32 (2,), which is at most (size, size); black borders make up the rest."""
+def resample_to(image: tf.Tensor, target: tf.Tensor, size: int) -> tf.Tensor:
+    """As `resample`, to `target`, int32 (2,), which is at most (size, size); black borders make up the rest."""
     shrinking = tf.cast(tf.shape(image)[:2], tf.float32) / tf.cast(target, tf.float32)
     resized = tf.case(
         [

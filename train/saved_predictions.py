@@ -38,7 +38,7 @@ def of_split(run: run_dir.Run, *, dataset: str | None = None, split: str = "test
       DatasetError: no such dataset or split.
     """
     builder = input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
-    _check_labels(run, dataset_dir.label_names(builder), builder.info.full_name)
+    check_labels(run, builder)
     input_pipeline.num_examples(builder, split)  # a clear error for a split that is not there
     key = _key(run, builder, split)
     name = os.path.join(run_dir.PREDICTIONS_DIR, f"{key}.npz")
@@ -76,8 +76,9 @@ def _key(run: run_dir.Run, builder: tfds.core.DatasetBuilder, split: str) -> str
     return f"{readable}-{hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()}"
 
 
-def _check_labels(run: run_dir.Run, names: list[str], dataset: str) -> None:
-    """Raises where the run's labels are not the dataset's, in the same order."""
+def check_labels(run: run_dir.Run, builder: tfds.core.DatasetBuilder) -> None:
+    """Raises RunDirError where the run's labels are not the dataset's, in the same order."""
+    names, dataset = dataset_dir.label_names(builder), builder.info.full_name
     if run.labels == names:
         return
     only_run, only_data = sorted(set(run.labels) - set(names)), sorted(set(names) - set(run.labels))

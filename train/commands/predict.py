@@ -1,51 +1,75 @@
 """Tags images with a trained tagger.
 
 Usage:
-  tfr predict runs/posters --image=poster.jpg
-  tfr predict runs/posters --image=a.jpg --image=folder/ --top_k=3 --json
+  tfr predict runs/posters poster.jpg folder/ 'more/**/*.png' --top_k=3
+  tfr predict runs/posters --images_file=list.csv --column=path --output=tags.csv --thresholds=run
+  find . -name '*.jpg' | tfr predict runs/posters - --format=jsonl
+  tfr predict runs/posters --split=test --targets --all_labels=probabilities --output=test.parquet
 
-Prints the likeliest tags of each image with their probabilities; a star marks those from the run's thresholds on. Files
-that cannot be read are named and skipped; the exit code is 1 if none could be read.
+Files, folders, patterns, URIs, '-' for paths on standard input (results come as each batch is done), a list, or a split
+of a dataset. The likeliest labels are shown, a star marks those from the run's thresholds on; --thresholds=run gives
+those alone. Images that cannot be used are named on standard error, have an `error` in the formats for programs, and do
+no harm to the rest; the exit code is 1 if none could be used.
 """
 
-import json
 import sys
 
-from tfr.errors import TfrError, UsageError
+from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 
 FLAGS = CommandFlags()
 
 _input = FLAGS.group("Input")
-_IMAGE = _input.multi("image", "Image file or folder; may be given several times.")
+_IMAGE = _input.multi("image", "Image, folder, pattern or '-', as the arguments after the run; may be given often.")
+_IMAGES_FILE = _input.string("images_file", None, "List: a path a line; or a table, .csv, .tsv or .jsonl, with paths.")
+_COLUMN = _input.string("column", None, "Column of that table. Default: a usual name such as image or path.")
+_IMAGES = _input.string("images", None, "Folder that relative paths in lists are below. Default: the current one.")
+_DATASET = _input.string("dataset", None, "Dataset directory or TFDS name. Default, with --split: the training's.")
+_SPLIT = _input.string("split", None, "Split of the dataset instead of images. Default, with --dataset: test.")
 _BATCH_SIZE = _input.integer("batch_size", 32, "Images per step.", lower=1)
 
+_tags = FLAGS.group("Tags")
+_TOP_K = _tags.integer("top_k", None, "Tags at most. Default: 10 without --thresholds, else any number.", lower=1)
+_THRESHOLDS = _tags.string(
+    "thresholds", "none", "run: tags from the run's thresholds on; 0.4: from there on; none: the likeliest."
+)
+
 _output = FLAGS.group("Output")
-_TOP_K = _output.integer("top_k", 10, "How many tags to show for an image.", lower=1)
-_JSON = _output.bool("json", False, "Print one JSON object a line.")
+_FORMAT = _output.enum(
+    "format", None, ["text", "jsonl", "csv", "parquet", "npz"], "Default: as the output's name ends, else text."
+)
+_OUTPUT = _output.string("output", None, "File or URI, which appears when it is complete. Default: standard output.")
+_ALL_LABELS = _output.enum(
+    "all_labels", "none", ["none", "probabilities", "binary"], "Every label: its probability, or 0 and 1 by thresholds."
+)
+_EMBEDDINGS = _output.bool("embeddings", False, "What the head is given of an image, too (jsonl, parquet, npz).")
+_TARGETS = _output.bool("targets", False, "The labels that a dataset says, too.")
+_JSON = _output.bool("json", False, "The same as --format=jsonl.")
 
 
 def main(args: list[str]) -> None:
-    """Predicts and prints."""
-    if len(args) < 1 or not (args[1:] or _IMAGE.value):
-        raise UsageError(f"tfr predict takes a run directory and at least one --image. Received: {args}")
-    from .. import quiet, run_dir
+    """Predicts and writes; says on standard error how much that was."""
+    if not args:
+        raise UsageError("tfr predict takes a run directory and what to predict on.")
+    if _JSON.value and _FORMAT.value not in (None, "jsonl"):
+        raise UsageError(f"--json is --format=jsonl. Received both, with --format={_FORMAT.value}.")
+    from .. import predicting
 
-    run = run_dir.load(args[0])
-    quiet.import_tensorflow()
-    from .. import prediction
-
-    paths = prediction.expand([*_IMAGE.value, *args[1:]])
-    if not paths:
-        raise TfrError(f"No image files below {', '.join([*_IMAGE.value, *args[1:]])}.")
-    failed = 0
-    for result in prediction.predict_files(args[0], paths, top_k=_TOP_K.value, batch_size=_BATCH_SIZE.value):
-        failed += result.error is not None
-        if _JSON.value:
-            print(json.dumps({"image": result.path, "tags": dict(result.tags), "error": result.error}))
-        elif result.error is not None:
-            print(f"tfr: {result.path}: {result.error}; skipped", file=sys.stderr)
-        else:
-            print(prediction.text(result, run))
-    if failed == len(paths):
-        raise TfrError(f"None of the {failed} images could be read.")
+    config = predicting.PredictConfig(
+        run_dir=args[0],
+        images=(*args[1:], *_IMAGE.value),
+        images_file=_IMAGES_FILE.value,
+        column=_COLUMN.value,
+        folder=_IMAGES.value or "",
+        dataset=_DATASET.value,
+        split=_SPLIT.value,
+        targets=_TARGETS.value,
+        top_k=_TOP_K.value,
+        thresholds=_THRESHOLDS.value,
+        format="jsonl" if _JSON.value else _FORMAT.value,
+        output=_OUTPUT.value,
+        all_labels=_ALL_LABELS.value,
+        embeddings=_EMBEDDINGS.value,
+        batch_size=_BATCH_SIZE.value,
+    )
+    print(predicting.summary_text(predicting.predict(config)), file=sys.stderr)
