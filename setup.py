@@ -24,8 +24,9 @@ TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
 
 # importlib_resources, dill and mlcroissant are used but not declared by tensorflow-datasets 4.9.10:
 # by any builder, by its test case and by its command line.
+# cleanlab is what our confident learning is held against; Apache 2.0 from this version on, AGPL before.
 TEST = [
-    "pytest>=8.0", "dill>=0.4", "mlcroissant>=1.0.22", "apache-beam[dask]>=2.77", "pillow-heif>=1.1",
+    "pytest>=8.0", "apache-beam[dask]>=2.77", "cleanlab>=2.9", "dill>=0.4", "mlcroissant>=1.0.22", "pillow-heif>=1.1",
     "weasyprint>=70.0",
 ]  # fmt: skip
 
