@@ -38,7 +38,7 @@ CHANGES = {
     "config": ({"split_seed": 3}, None, r"\(split_seed: 0 -> 3\)"),
     "nested config": ({"image": ImageOptions(image_size=16)}, None, r"\(image_size: None -> 16\)"),
     "two settings": ({"num_shards": 1, "min_label_count": 2}, None, r"\(min_label_count: 1 -> 2; num_shards: 3 -> 1\)"),
-    "annotations": ({}, lambda folder: (folder.parent / "annotations.csv").open("a").write("\n"), "annotations or the"),
+    "annotations": ({}, lambda folder: (folder.parent / "annotations.csv").open("a").write("\n"), "tables beside"),
     "an image more": ({}, lambda folder: (folder / "new.jpg").write_bytes(b"x"), "the list of images changed"),
     "an image changed": ({}, lambda folder: (folder / "a.jpg").write_bytes(b"x"), "the list of images changed"),
 }
@@ -68,7 +68,7 @@ def test_files_that_the_config_names_are_input_too(field, tmp_path, make_config)
     conversion.convert(config)
     assert conversion.convert(config).reused
     (tmp_path / "file").write_text(texts[1].replace("kitten", "kitty"))
-    with pytest.raises(DatasetError, match="the annotations or the list of images changed"):
+    with pytest.raises(DatasetError, match="the annotations, tables beside them or the list of images changed"):
         conversion.convert(config)
 
 
@@ -79,7 +79,7 @@ def test_texts_in_a_folder_of_annotations_are_input_too(write_photos, make_confi
     config = make_config(annotations=str(folder), images=None, format="imagefolder", read=ReadOptions())
     conversion.convert(config)
     table.write_text("file_name,labels\na.jpg,dog\nb.jpg,cat\n")
-    with pytest.raises(DatasetError, match="the annotations or the list of images changed"):
+    with pytest.raises(DatasetError, match="the annotations, tables beside them or the list of images changed"):
         conversion.convert(config)
 
 

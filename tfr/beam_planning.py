@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from tfr import files, label_choice, manifests, plan_jobs, planning, runners, vocabulary
+from tfr import corrections, files, label_choice, manifests, plan_jobs, planning, runners, vocabulary
 from tfr.annotations import LabelSet, Note, Source, parts
 from tfr.config import ConvertConfig
 from tfr.errors import AnnotationError, ConversionError
@@ -49,6 +49,7 @@ def make_plan(
         label_map=planning.read_label_map(config),
         work_dir=f"{plan_dir}/planning",
         num_partitions=len(table_parts),
+        corrections=planning.read_corrections(config),
     )
     files.make_dirs(settings.work_dir)
     try:
@@ -78,8 +79,12 @@ class _Planner:
         self._raise_errors()
         rows_read = sum(num_events for _, _, num_events, _, _ in parts_read)
         self._check_complete(len(parts_read) == len(bounds), rows_read)
+        applied = corrections.Applied(self._settings.corrections)
+        for effect in self._report.others["corrected"]:
+            applied.add(corrections.Effect(*effect))
+        applied.check_ids()
         self._check_images(listed)
-        schema, dropped, warnings = self._choose_labels(notes)
+        schema, dropped, warnings = self._choose_labels(notes, applied)
         shards = self._write_manifests(schema)
         return Plan(
             schema=schema,
@@ -90,6 +95,7 @@ class _Planner:
             images_without_row=self._without_row(),
             duplicate_ids=self._report.num_duplicates,
             dropped_labels=dropped,
+            corrections=applied.to_json(),
             warnings=[*notes, *warnings],
         )
 
@@ -147,7 +153,9 @@ class _Planner:
     def _without_row(self) -> list[str]:
         return sorted(path for (path,) in self._report.others["without_row"])
 
-    def _choose_labels(self, notes: list[str]) -> tuple[RecordSchema, dict[str, int], list[str]]:
+    def _choose_labels(
+        self, notes: list[str], applied: corrections.Applied
+    ) -> tuple[RecordSchema, dict[str, int], list[str]]:
         """Schema, labels left out, warnings; rows that do not fit are rejected, and what the reader says is noted."""
         reader = self._table.reader()
         for _, _, _, num_empty, num_left_out in self._report.others["part"]:
@@ -160,6 +168,7 @@ class _Planner:
         found.add_json(self._report.labels.to_json())
         similar = [(image, path) for _, image, path in self._report.others["similar"]]
         notes += [planning.similar_message(similar)] if similar else []
+        label_choice.check_corrections(applied, found, self._config)
         schema, dropped, warnings = label_choice.choose_labels(found, self._config, self._first_reject)
         if not schema.multi_label:
             chosen = vocabulary.Vocabulary(schema.names)

@@ -57,6 +57,8 @@ class ConvertConfig:
       label_mode: 'multi' (any number of labels an image), 'single' (exactly one), or 'auto': single where every row
         has exactly one label.
       label_map: CSV table `from,to` that renames labels before anything else; an empty `to` drops one.
+      corrections: CSV table of labels of single images that are to be corrected, see tfr.corrections.read; applied
+        after `label_map` and `on_duplicate`, before splits and labels are chosen.
       labels_file: file with one label a line that fixes the labels and their order.
       labels: the same as a tuple, instead of a file.
       has_unknown: whether records have `labels_unknown`; default: where any label of any row is unknown.
@@ -99,6 +101,7 @@ class ConvertConfig:
     image: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     label_mode: str = "auto"
     label_map: str | None = None
+    corrections: str | None = None
     labels_file: str | None = None
     labels: tuple[str, ...] = ()
     has_unknown: bool | None = None

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from tfr import (
     appending,
@@ -46,6 +47,7 @@ class ConversionResult:
       label_mode: 'multi' or 'single'.
       num_labels: labels in the vocabulary.
       dropped_labels: labels left out, with their counts.
+      corrections: what became of `--corrections`: file, its digest, images, labels changed and unchanged.
       warnings: what a person should know.
     """
 
@@ -64,6 +66,7 @@ class ConversionResult:
     label_mode: str
     num_labels: int
     dropped_labels: dict[str, int]
+    corrections: dict[str, Any] = dataclasses.field(default_factory=dict)
     warnings: list[str]
 
 
@@ -204,6 +207,7 @@ def _publish(
         label_mode="multi" if plan.schema.multi_label else "single",
         num_labels=len(plan.schema.names),
         dropped_labels=plan.dropped_labels,
+        corrections=plan.corrections,
         warnings=[*plan.warnings, *_untrained_labels(plan, reports)],
     )
     if empty := [split for split, count in per_split.items() if not count]:
@@ -238,6 +242,10 @@ def summary(result: ConversionResult) -> str:
         f"  duplicate ids           {result.duplicate_ids}"
         f" ({result.rejects_by_reason.get('duplicate_id', 0)} rows folded into others)",
     ]
+    if result.corrections:
+        changed, unchanged = result.corrections["changed"], result.corrections["unchanged"]
+        images = result.corrections["images"]
+        lines.append(f"  labels corrected        {changed} on {images} images ({unchanged} were so already)")
     if result.num_taken_over:
         lines.append(f"  of an older version     {result.num_taken_over}")
     if result.images_listed is not None:

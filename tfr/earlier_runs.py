@@ -47,7 +47,10 @@ def finished(config: ConvertConfig, content_hash: str) -> dict[str, Any] | None:
 def _what_made_it(conversion: dict[str, Any], config: ConvertConfig) -> str:
     if not conversion:
         return "that tfr convert did not make"
-    changed = _difference(conversion.get("config", {}), config) or "the annotations or the list of images changed"
+    changed = (
+        _difference(conversion.get("config", {}), config)
+        or "the annotations, tables beside them or the list of images changed"
+    )
     return f"made from other input or with another config ({changed})"
 
 

@@ -29,7 +29,7 @@ def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> s
         with contextlib.nullcontext(images) if path == config.image_dir else files.Listing(path) as listing:
             texts = sorted(file.path for file in listing if _is_text(file.path))
             parts += [_digest_listing(listing), *(_digest_file(files.join(path, text)) for text in texts)]
-    for file in (path, config.labels_file, config.label_map, config.read.classes_file):
+    for file in (path, config.labels_file, config.label_map, config.corrections, config.read.classes_file):
         if file is not None and files.exists(file) and not files.is_dir(file):
             parts.append(_digest_file(file))
     if config.list_images and config.image_dir != path and files.is_dir(config.image_dir):

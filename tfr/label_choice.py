@@ -6,6 +6,7 @@ from typing import Any
 
 from tfr import appending, features, vocabulary
 from tfr.config import ConvertConfig
+from tfr.corrections import Applied
 from tfr.errors import AnnotationError, ConversionError
 from tfr.row_store import Reject
 
@@ -14,6 +15,7 @@ class LabelsFound:
     """What the rows say of labels, in numbers; those of several sets of rows add up.
 
     Attributes:
+      declared: labels that the dataset has whether or not a row carries them.
       counts: label to rows that carry it; also those that are declared, or only known to be absent.
       per_row: number of labels to rows with so many.
       has_unknown: whether any label of any row is not known.
@@ -21,7 +23,8 @@ class LabelsFound:
     """
 
     def __init__(self, declared: Iterable[str] = ()):
-        self.counts: collections.Counter[str] = collections.Counter(dict.fromkeys(declared, 0))
+        self.declared = set(declared)
+        self.counts: collections.Counter[str] = collections.Counter(dict.fromkeys(self.declared, 0))
         self.per_row: collections.Counter[int] = collections.Counter()
         self.has_unknown = self.is_partial = False
 
@@ -89,6 +92,13 @@ def choose_labels(
     )
     dropped = {name: count for name, count in sorted(found.counts.items()) if name not in chosen.ids}
     return schema, dropped, _warnings(found.counts, chosen)
+
+
+def check_corrections(applied: Applied, found: LabelsFound, config: ConvertConfig) -> None:
+    """Raises AnnotationError where corrections name labels that nothing else does, or do not fit the label mode."""
+    fixed = vocabulary.read_labels_file(config.labels_file) if config.labels_file else config.labels
+    applied.check_labels(found.counts, {*found.declared, *fixed, *appending.label_names(config)})
+    applied.check_label_mode(config.label_mode, found.per_row, found.is_partial)
 
 
 def _has_unknown(found: bool, declared: bool | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from tfr import files
 from tfr.annotations.parts import Table
 from tfr.config import ConvertConfig
+from tfr.corrections import Corrections
 from tfr.label_choice import LabelsFound
 from tfr.vocabulary import LabelMap
 
@@ -26,6 +27,7 @@ class PlanSettings:
       label_map: how labels are renamed.
       work_dir: the folder of the files between jobs.
       num_partitions: files that the rows are spread over.
+      corrections: of labels of some ids.
     """
 
     config: ConvertConfig
@@ -33,6 +35,7 @@ class PlanSettings:
     label_map: LabelMap
     work_dir: str
     num_partitions: int
+    corrections: Corrections = dataclasses.field(default_factory=Corrections)
 
     def path(self, kind: str, number: int) -> str:
         """The file of a kind, of a part or a partition."""
@@ -80,7 +83,7 @@ class PartitionReport:
         self.sizes: dict[str, list[int]] = {}
         self.labels = LabelsFound()
         self.others: dict[str, list] = {"part": [], "reject": [], "without_row": [], "error": []}
-        self.others |= {"missing": [], "similar": [], "duplicate": [], "partition": []}
+        self.others |= {"missing": [], "similar": [], "duplicate": [], "partition": [], "corrected": []}
         self.num_duplicates = 0
 
     def add_row(self, row: Row) -> None:

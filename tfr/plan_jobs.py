@@ -83,6 +83,10 @@ class ResolveDuplicatesDoFn(_Step):
             if self._settings.config.on_duplicate == "merge":
                 labels, unknown, absent = planning.merge_labels([first, *others])
                 first = first._replace(labels=labels, unknown=unknown, absent=absent)
+        if first.id in self._settings.corrections.by_id:
+            corrected, effect = self._settings.corrections.apply(first.id, first.labels, first.unknown, first.absent)
+            first = first._replace(labels=corrected[0], unknown=corrected[1], absent=corrected[2])
+            yield key, ("corrected", *effect)
         yield _name_key(first.image), ("row", *first)
 
     def _fold(self, key: str, first: Row, others: list[Row]) -> Iterator[Keyed]:

@@ -9,6 +9,7 @@ from typing import Any
 from tfr import annotations as annotations_lib
 from tfr import (
     appending,
+    corrections,
     duplicate_groups,
     features,
     files,
@@ -38,6 +39,7 @@ class Plan:
       images_without_row: image files that no row names.
       duplicate_ids: ids that stand on more than one row.
       dropped_labels: labels left out of the vocabulary, with their counts.
+      corrections: what became of `--corrections`, see corrections.Applied.to_json.
       warnings: what a person should know, one sentence each.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     images_without_row: list[str]
     duplicate_ids: int
     dropped_labels: dict[str, int]
+    corrections: dict[str, Any]
     warnings: list[str]
 
 
@@ -64,11 +67,13 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
       AnnotationError: the annotations cannot be used; the message says where and why.
       ConversionError: nothing is left to convert.
     """
+    asked_for = read_corrections(config)
     with row_store.RowStore(config.salt, read_label_map(config)) as store:
         rows_read = store.add_annotations(progress.count(_read(config), "reading annotations", "rows"))
         duplicate_ids = _resolve_duplicates(store, config.on_duplicate)
+        applied = _correct(store, asked_for)
         listed, without_row, similar = _find_images(store, config, listing)
-        schema, dropped, label_warnings = _choose_labels(store, config)
+        schema, dropped, label_warnings = _choose_labels(store, config, applied)
         alike = duplicate_groups.group_rows(store, config, plan_dir)
         _assign_splits(store, config, schema)
         store.limit_splits(config.max_examples_per_split)
@@ -82,6 +87,7 @@ def make_plan(config: ConvertConfig, plan_dir: str, listing: Iterable[files.List
             images_without_row=without_row,
             duplicate_ids=duplicate_ids,
             dropped_labels=dropped,
+            corrections=applied.to_json(),
             warnings=[*store.notes, *similar, *label_warnings, *alike],
         )
 
@@ -99,6 +105,11 @@ def read_options(config: ConvertConfig) -> annotations_lib.ReadOptions:
 def read_label_map(config: ConvertConfig) -> vocabulary.LabelMap:
     """How a conversion renames labels."""
     return vocabulary.read_label_map(config.label_map) if config.label_map else vocabulary.LabelMap()
+
+
+def read_corrections(config: ConvertConfig) -> corrections.Corrections:
+    """What a conversion corrects."""
+    return corrections.read(config.corrections) if config.corrections else corrections.Corrections()
 
 
 def check_image_dir(config: ConvertConfig) -> None:
@@ -150,6 +161,18 @@ def merge_labels(rows: Sequence[Any]) -> tuple[list[str], list[str], list[str] |
     return list(labels), list(unknown), list(all_absent)
 
 
+def _correct(store: row_store.RowStore, asked_for: corrections.Corrections) -> corrections.Applied:
+    """Applies corrections to the rows, which have different ids by now."""
+    applied = corrections.Applied(asked_for)
+    for id_, row in store.rows_of_ids(asked_for.by_id):
+        corrected, effect = asked_for.apply(id_, row.labels, row.unknown, row.absent)
+        if effect.changed:
+            store.replace_labels(row.seq, *corrected)
+        applied.add(effect)
+    applied.check_ids()
+    return applied
+
+
 def _find_images(
     store: row_store.RowStore, config: ConvertConfig, listing: Iterable[files.ListedFile] | None
 ) -> tuple[int | None, list[str], list[str]]:
@@ -190,12 +213,13 @@ def why_no_image(image: str, stems: list[str]) -> tuple[str, str]:
 
 
 def _choose_labels(
-    store: row_store.RowStore, config: ConvertConfig
+    store: row_store.RowStore, config: ConvertConfig, applied: corrections.Applied
 ) -> tuple[features.RecordSchema, dict[str, int], list[str]]:
     """Vocabulary, label mode and schema; rows that do not fit them are rejected."""
     found = label_choice.LabelsFound(store.declared_labels)
     for label_set in store.label_sets():
         found.add(*label_set)
+    label_choice.check_corrections(applied, found, config)
     schema, dropped, warnings = label_choice.choose_labels(found, config, functools.partial(_first_reject, store))
     if not schema.multi_label:
         unfit = store.rows_of_other_size(vocabulary.Vocabulary(schema.names), 1)

@@ -165,6 +165,16 @@ class RowStore:
                     for _, seq, labels, unknown, absent, name, row in group
                 ]
 
+    def rows_of_ids(self, ids: Iterable[str]) -> Iterator[tuple[str, LabelsOfRow]]:
+        """The rows of those ids that there are, with their ids; rows that were given may be changed meanwhile."""
+        query = (
+            "SELECT seq, labels, unknown, absent, name, row FROM rows JOIN sources USING (file)"
+            " JOIN label_sets USING (label_set) WHERE id = ? ORDER BY seq"
+        )
+        for id_ in ids:
+            for seq, labels, unknown, absent, name, row in self._db.execute(query, (id_,)).fetchall():
+                yield id_, LabelsOfRow(seq, json.loads(labels), json.loads(unknown), _load(absent), Source(name, row))
+
     def replace_labels(self, seq: int, labels: list[str], unknown: list[str], absent: list[str] | None) -> None:
         """Gives a row other labels, renamed already."""
         sets = (None if names is None else dump(names) for names in (labels, unknown, absent))

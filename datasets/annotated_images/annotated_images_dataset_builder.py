@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NAME = "annotated_images"
 _HASH_DIGITS = 12
 _NOT_OPTIONS = ("data_dir", "output_dir", "name", "version", "overwrite", "file_format", "runner", "beam_args")
-_PATHS = ("images", "label_map", "labels_file", "classes_file")
+_PATHS = ("images", "label_map", "corrections", "labels_file", "classes_file")
 
 
 class AnnotatedImagesConfig(tfds.core.BuilderConfig):

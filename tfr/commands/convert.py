@@ -71,6 +71,9 @@ _LABEL_MODE = _labels.enum(
     "label_mode", "auto", LABEL_MODES, "Labels an image: any number, or exactly one; auto looks at the rows."
 )
 _LABEL_MAP = _labels.string("label_map", None, "CSV table from,to that renames labels; an empty `to` drops one.")
+_CORRECTIONS = _labels.string(
+    "corrections", None, "CSV table id,label,present, or a reviewed label_issues.csv of `tfr errors`: corrects labels."
+)
 _LABELS_FILE = _labels.string("labels_file", None, "File with one label a line: fixes the labels and their order.")
 _MIN_LABEL_COUNT = _labels.integer("min_label_count", 1, "Leave out labels on fewer images than this.", lower=0)
 _EXCLUDE_LABELS = _labels.list("exclude_labels", [], "Labels to leave out.")
@@ -152,6 +155,7 @@ def build_config(args: list[str]) -> ConvertConfig:
         ),
         label_mode=_LABEL_MODE.value,
         label_map=_LABEL_MAP.value,
+        corrections=_CORRECTIONS.value,
         labels_file=_LABELS_FILE.value,
         min_label_count=_MIN_LABEL_COUNT.value,
         exclude_labels=tuple(_EXCLUDE_LABELS.value),
