@@ -19,6 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from tfr import beam_options, engines
+from tfr.beam_in_notebooks import as_in_a_script
 from tfr.errors import ConversionError, JobElsewhereError, MissingDependencyError, UsageError
 
 # Beam's names for what the engines run. Its own DirectRunner first tries to download another one (Beam 2.77).
@@ -89,7 +90,7 @@ class Runner:
           UsageError: what the options name is not there, such as a cluster.
         """
         num_workers = self._choose_num_workers(num_images)
-        with quiet_beam(), self._engine(self._arguments, num_workers) as (runner, arguments):
+        with quiet_beam(), as_in_a_script(), self._engine(self._arguments, num_workers) as (runner, arguments):
             pipeline = _make_pipeline(runner, arguments)
             build(pipeline)
             _run_to_end(pipeline)
