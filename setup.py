@@ -27,7 +27,7 @@ TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
 # cleanlab is what our confident learning is held against; Apache 2.0 from this version on, AGPL before.
 TEST = [
     "pytest>=8.0", "apache-beam[dask]>=2.77", "cleanlab>=2.9", "dill>=0.4", "mlcroissant>=1.0.22", "pillow-heif>=1.1",
-    "weasyprint>=70.0",
+    "weasyprint>=70.0", "nbclient>=0.10", "ipykernel>=7.0",
 ]  # fmt: skip
 
 setup(
@@ -62,6 +62,7 @@ setup(
         "pillow>=12.0",
         "protobuf>=6.31",
         "pyarrow>=21.0",
+        "pyyaml>=6.0",
         "scikit-learn>=1.7",
         "scipy>=1.15",
         "simplejpeg>=1.9",
