@@ -101,7 +101,7 @@ def test_the_console_script_is_the_program(run_python):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convrt"], r"Unknown command 'convrt'\. Did you mean 'convert'\? The commands are: demo, convert,"),
+        (["convrt"], r"Unknown command 'convrt'\. Did you mean 'convert'\? The commands are: demo, run, convert,"),
         (["zzz"], r"Unknown command 'zzz'\. The commands are"),
         (["--verbosity=1"], r"Unknown command '--verbosity=1'"),
         (["convert"], r"--\w+ is required\. See `tfr convert --help`"),

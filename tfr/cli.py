@@ -21,6 +21,7 @@ from tfr.errors import TfrError
 # name: (module, one line for `tfr --help`), in the order in which a newcomer needs them.
 COMMANDS = {
     "demo": ("tfr.train.commands.demo", "The whole way on a small image set that it draws: start here"),
+    "run": ("tfr.train.commands.run", "The whole way on your images: convert, train, evaluate, report"),
     "convert": ("tfr.commands.convert", "Annotations and images to a dataset directory of TFRecords"),
     "build": ("tfr.commands.build", "A named dataset by its TFDS builder: ours, TFDS's own, or a folder"),
     "new": ("tfr.commands.new", "The folder of a new TFDS builder, with a test that passes as it stands"),

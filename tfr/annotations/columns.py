@@ -12,12 +12,12 @@ from tfr.annotations.where import compile_where
 from tfr.errors import AnnotationError
 
 # The names by which columns are found when no flag names them, compared in lower case, in this order.
-_IMAGE_NAMES = (
+IMAGE_NAMES = (
     "image", "image_path", "file_name", "filename", "filepath", "image_file", "path", "file", "image_uri",
     "image_url", "image_name",
 )  # fmt: skip
-_ID_NAMES = ("id", "image_id", "imageid", "key", "name")
-_LABEL_NAMES = (
+ID_NAMES = ("id", "image_id", "imageid", "key", "name")
+LABEL_NAMES = (
     "labels", "label", "tags", "tag", "annotation", "annotations", "classes", "class", "genres", "genre",
     "categories", "category", "keywords",
 )  # fmt: skip
@@ -209,7 +209,7 @@ class RowParser:
 
     def _guess_image_and_id(self) -> None:
         if self._image is None and self._id is None:
-            image, id_ = _usual(self.names, _IMAGE_NAMES), _usual(self.names, _ID_NAMES)
+            image, id_ = find_usual(self.names, IMAGE_NAMES), find_usual(self.names, ID_NAMES)
             if image is None and id_ is None:
                 raise AnnotationError(
                     f"{self._file}: which column names the image? None of the usual names is there. Say it with "
@@ -220,7 +220,7 @@ class RowParser:
 
     def _find_label_columns(self, options: ReadOptions) -> list[str]:
         if not options.label_columns:
-            usual = _usual(self.names, _LABEL_NAMES)
+            usual = find_usual(self.names, LABEL_NAMES)
             if usual is None:
                 raise AnnotationError(
                     f"{self._file}: which columns hold the labels? Say it with --label_columns (a range is "
@@ -280,14 +280,22 @@ class RowParser:
         if self._one_hot or self._options.label_delimiter or self._options.label_encoding == "list":
             return ""
         texts = [v for v in (row[self._index[name]] for row in head for name in self._label_names) if type(v) is str]
-        texts = [value for value in texts if not value.strip().startswith("[")]
-        for delimiter in ("|", ";", ","):
-            if sum(delimiter in value for value in texts) * 4 > len(texts):
-                return (
-                    f"{self._file}: label cells such as {next(v for v in texts if delimiter in v)!r} are taken as one "
-                    f"label each; if {delimiter!r} stands between labels say --label_delimiter={delimiter!r}"
-                )
-        return ""
+        delimiter = guess_label_delimiter(texts)
+        if delimiter is None:
+            return ""
+        return (
+            f"{self._file}: label cells such as {next(v for v in texts if delimiter in v)!r} are taken as one "
+            f"label each; if {delimiter!r} stands between labels say --label_delimiter={delimiter!r}"
+        )
+
+
+def guess_label_delimiter(texts: Sequence[str]) -> str | None:
+    """What seems to stand between several labels of one cell; None where cells seem to hold one each, or lists."""
+    texts = [value for value in texts if not value.strip().startswith("[")]
+    for delimiter in ("|", ";", ","):
+        if sum(delimiter in value for value in texts) * 4 > len(texts):
+            return delimiter
+    return None
 
 
 def listed(names: Sequence[str], limit: int = 40) -> str:
@@ -296,7 +304,7 @@ def listed(names: Sequence[str], limit: int = 40) -> str:
     return ", ".join(repr(name) for name in names[:limit]) + more
 
 
-def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
+def find_usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
     """The first column that has one of the usual names, in any case."""
     by_lower = {name.lower(): name for name in reversed(names)}
     return next((by_lower[name] for name in usual if name in by_lower), None)

@@ -1,5 +1,6 @@
 """Tables with types: pandas DataFrames, for callers from Python, and Parquet files."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,6 +61,13 @@ def read_parquet(
     Raises:
       AnnotationError: not a Parquet file, or a column that is needed is missing.
     """
+    with open_parquet(path) as (names, rows):
+        yield from read_rows(names, rows, options, path, image_prefix=image_prefix, split=split)
+
+
+@contextlib.contextmanager
+def open_parquet(path: str) -> Iterator[tuple[list[str], Iterator[RowOrReject]]]:
+    """The names of a Parquet file's columns, and its rows while it is open; see `read_parquet`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -68,8 +76,7 @@ def read_parquet(
             names = file.schema_arrow.names
             # Images that are stored in the table itself are not read: only paths are.
             wanted = [name for name in names if not pa.types.is_struct(file.schema_arrow.field(name).type)]
-            rows = _parquet_rows(file, wanted, path)
-            yield from read_rows(wanted, rows, options, path, image_prefix=image_prefix, split=split)
+            yield wanted, _parquet_rows(file, wanted, path)
     except pa.ArrowInvalid as err:
         raise AnnotationError(f"{path}: cannot be read as Parquet: {err}.") from err
 

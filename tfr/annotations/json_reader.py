@@ -22,6 +22,12 @@ def read_json(path: str, options: ReadOptions) -> Iterator[Event]:
     Raises:
       AnnotationError: not JSON (with the line), not of this shape, or a key that is needed is missing.
     """
+    names, rows = table_rows(path, options)
+    yield from read_rows(names, rows, options, path)
+
+
+def table_rows(path: str, options: ReadOptions) -> tuple[list[str], Iterator[RowOrReject]]:
+    """The keys of a JSON file's objects, and their values; see `read_json`."""
     data = text_files.load_json(path, options)
     if isinstance(data, dict) and data and all(isinstance(v, (list, str, type(None))) for v in data.values()):
         data = [{"image": image, "labels": labels} for image, labels in data.items()]
@@ -30,7 +36,7 @@ def read_json(path: str, options: ReadOptions) -> Iterator[Event]:
     names = list(dict.fromkeys(key for row in data if isinstance(row, dict) for key in row))
     if not names:
         raise AnnotationError(f"{path}: expected {_SHAPE}; there is no object in it.")
-    yield from read_rows(names, _rows(data, names, path), options, path)
+    return names, _rows(data, names, path)
 
 
 def _rows(data: list[Any], names: list[str], path: str) -> Iterator[RowOrReject]:
