@@ -1,21 +1,40 @@
-"""Bottlenecks: the embeddings of a split, computed once, so that a head trains on them in seconds."""
+"""Bottlenecks: the embeddings of a split, computed once, or read from what `tfr embed` made, to train a head on."""
 
 import dataclasses
+import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from . import forward, input_pipeline, sampling
+from tfr import dataset_dir, files
+from tfr.errors import DatasetError, UsageError
+
+from . import embedding_plan, forward, input_pipeline, preprocessing, sampling
+from .config import TrainConfig
+from .embedding_dir import FILE, EmbeddingDir, reports_in
+from .embedding_plan import FEATURE, VIEWS_FEATURE, difference
+
+_EMBED_BATCH = 32  # larger batches spill a CPU's caches, see benchmarks
+_READ_BATCH = 256
+_VIEW_STREAM = 0x76696577  # tells these random numbers from others of the same seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """Embeddings, float32 (num_examples, embedding_size), and targets, float32 (num_examples, num_labels)."""
+    """The embeddings of a split, in stored order.
+
+    Attributes:
+      values: float32 (num_examples, embedding_size).
+      targets: float32 (num_examples, num_labels).
+      views: of augmented images, (num_examples, num_views, embedding_size); None where there are none.
+    """
 
     values: np.ndarray
     targets: np.ndarray
+    views: np.ndarray | None = None
 
 
 def embed(
@@ -29,6 +48,127 @@ def embed(
     return Embeddings(found["output"], found["target"])
 
 
+def of_split(config: TrainConfig, backbone: keras.Model, builder: tfds.core.DatasetBuilder, split: str) -> Embeddings:
+    """The embeddings of a split as training wants them: read where the config names a directory, else computed."""
+    if config.data.bottlenecks is None:
+        return embed(backbone, builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
+    return load(config.data.bottlenecks, split)
+
+
+# Those that `tfr embed` made
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """A config whose backbone, image size and dataset, where left open, are those of its bottlenecks.
+
+    Raises:
+      DatasetError: `bottlenecks` is no finished directory of embeddings; or there is no dataset, and images are needed.
+      UsageError: the embeddings were made otherwise than the config says.
+    """
+    if config.data.bottlenecks is None:
+        return config
+    content = _read(config.data.bottlenecks)
+    recipe = content["recipe"]
+    model = dataclasses.replace(
+        config.model,
+        backbone=config.model.backbone or recipe["backbone"],
+        image_size=config.model.image_size or recipe["image_size"],
+    )
+    wanted = {
+        "backbone": model.backbone,
+        "image_size": model.image_size,
+        "resize": config.data.resize,
+        "preprocessing": preprocessing.VERSION,
+    }
+    if changed := difference(recipe, wanted):
+        raise UsageError(
+            f"--bottlenecks={config.data.bottlenecks} were made otherwise than this run wants them ({changed}). Leave "
+            "the flags out or give those that they were made with; or run `tfr embed` anew."
+        )
+    dataset = config.data.dataset or _source(config, content["source"]["dataset_dir"])
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=dataset), model=model)
+
+
+def _read(path: str) -> dict:
+    directory = EmbeddingDir(path.rstrip("/"))
+    if not directory.is_published or "source" not in (content := directory.read()):
+        raise DatasetError(
+            f"--bottlenecks={path} is no finished directory of embeddings, with {FILE} and dataset_info.json. "
+            "`tfr embed DATASET` makes one, and finishes one that it began."
+        )
+    return content
+
+
+def _source(config: TrainConfig, path: str) -> str:
+    """The dataset that bottlenecks were made of; where it is gone and no image is needed, they stand for it."""
+    if files.exists(path):
+        return path
+    if config.finetune_epochs:
+        raise DatasetError(f"Fine-tuning needs images, and the dataset of --bottlenecks is not at {path}: --dataset?")
+    return str(config.data.bottlenecks)
+
+
+def check(config: TrainConfig, backbone: keras.Model, builder: tfds.core.DatasetBuilder) -> None:
+    """Holds the bottlenecks of a config, if there are any, against what a run is about to use.
+
+    Raises:
+      UsageError: they are by other weights.
+      DatasetError: they are of other examples.
+    """
+    path = config.data.bottlenecks
+    if path is None:
+        return
+    content = _read(path)
+    if content["recipe"]["weights"] != embedding_plan.weights_digest(backbone):
+        raise UsageError(
+            f"--bottlenecks={path} were made with other weights: --weights={content['weights']} -> "
+            f"--weights={config.model.weights}, or files of other content; random ones depend on --seed. Give those "
+            "weights, or run `tfr embed` anew."
+        )
+    if "image" not in builder.info.features:  # the bottlenecks themselves
+        return
+    made_of = [(report.split, report.source) for report in reports_in(content)]
+    if made_of != [(shard.split, shard.source) for shard in embedding_plan.plan(builder, builder.name)]:
+        raise DatasetError(
+            f"--bottlenecks={path} are of {content['source']['dataset']} in {content['source']['dataset_dir']} as it "
+            f"was then, and the dataset in {os.fspath(builder.data_path)} has other examples. `tfr embed` brings them "
+            "up to date."
+        )
+
+
+def load(path: str, split: str) -> Embeddings:
+    """Reads the embeddings of a split, in stored order.
+
+    Args:
+      path: a directory that `tfr embed` made.
+      split: a split or a slice of one; the same examples as in the dataset.
+
+    Raises:
+      DatasetError: there is no such split, or a shard is damaged.
+    """
+    builder = dataset_dir.open_builder(path)
+    keys = [key for key in (FEATURE, VIEWS_FEATURE) if key in builder.info.features]
+    dataset = input_pipeline.for_evaluation(
+        builder,
+        split,
+        input_pipeline.BatchShape(0, _READ_BATCH),
+        image_op=lambda example: example,
+        keys=(*keys, "target"),
+    )
+    size = input_pipeline.num_examples(builder, split)
+    arrays: dict[str, np.ndarray] = {}
+    start = 0
+    for batch in dataset.as_numpy_iterator():
+        for key, value in batch.items():
+            array = arrays.setdefault(key, np.empty((size, *value.shape[1:]), value.dtype))
+            array[start : start + len(value)] = value
+        start += len(batch["target"])
+    return Embeddings(arrays[FEATURE].astype(np.float32), arrays["target"], arrays.get(VIEWS_FEATURE))
+
+
+# Batches
+
+
 def training_batches(
     embeddings: Embeddings,
     batch_size: int,
@@ -40,11 +180,11 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Endless batches of (embedding, target) from memory, in the order of input_pipeline.for_training.
 
-    The arguments are those of for_training.
+    The arguments are those of for_training. Where there are views, each draw of an example takes one of its views.
     """
     present = embeddings.targets == 1
     order = sampling.make_order(sample, len(embeddings.values), lambda: np.nonzero(present), seed)
-    values, targets = tf.constant(embeddings.values), tf.constant(embeddings.targets)
+    gather_values, targets = _get_gather(embeddings, seed), tf.constant(embeddings.targets)
     hosts = input_context.num_input_pipelines if input_context else 1
     first = batch_size // hosts * input_context.input_pipeline_id if input_context else 0
 
@@ -52,9 +192,25 @@ def training_batches(
         positions = step * batch_size + first + tf.range(batch_size // hosts, dtype=tf.int64)
         places = tf.numpy_function(order, [positions], tf.int64, stateful=False)
         places = tf.ensure_shape(places, (batch_size // hosts,))
-        return tf.gather(values, places), tf.gather(targets, places)
+        return gather_values(positions, places), tf.gather(targets, places)
 
     dataset = tf.data.Dataset.range(start_step, input_pipeline.ENDLESS).map(gather)
     if input_context:
         dataset = dataset.unbatch().batch(batch_size // input_context.num_replicas_in_sync, drop_remainder=True)
     return dataset.prefetch(2)
+
+
+def _get_gather(embeddings: Embeddings, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """From positions in the stream and places in the split, both (n,), to float32 (n, embedding_size)."""
+    views = embeddings.values[:, None] if embeddings.views is None else embeddings.views
+    num_views = views.shape[1]
+    rows = tf.constant(views.reshape(-1, views.shape[2]))
+
+    def gather(positions: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+        if num_views == 1:
+            return tf.cast(tf.gather(rows, places), tf.float32)
+        text = tf.strings.as_string(positions)  # hashed: which view is a function of the seed and the position alone
+        view = tf.strings.to_hash_bucket_strong(text, num_views, key=[seed, _VIEW_STREAM])
+        return tf.cast(tf.gather(rows, places * num_views + view), tf.float32)
+
+    return gather

@@ -43,8 +43,11 @@ class DataConfig:
     """Which examples, and how they become batches.
 
     Attributes:
-      dataset: a dataset directory, or a TFDS name such as 'beans' or 'posters:1.0.0'.
+      dataset: a dataset directory, or a TFDS name such as 'beans' or 'posters:1.0.0'; '' with `bottlenecks` for the
+        one that they were made of.
       data_dir: root of dataset directories, for a TFDS name.
+      bottlenecks: a directory that `tfr embed` made, to take embeddings from in the head phase; None: they are
+        computed.
       train_split, validation_split: splits in TFDS's words; slices such as 'train[:80%]' work.
       batch_size: the global batch size: examples per step over all replicas.
       resize: how an image of another shape becomes square: 'squash' ignores its aspect ratio and keeps all of it,
@@ -57,6 +60,7 @@ class DataConfig:
 
     dataset: str
     data_dir: str | None = None
+    bottlenecks: str | None = None
     train_split: str = "train"
     validation_split: str = "validation"
     batch_size: int = 64

@@ -1,7 +1,6 @@
 """Embeddings of a dataset by a frozen backbone, cached as a dataset of their own."""
 
 import dataclasses
-import hashlib
 import os
 import re
 from typing import Any
@@ -131,7 +130,7 @@ def make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
     """What embeddings by this backbone and config depend on."""
     return Recipe(
         backbone=backbone.name,
-        weights=weights_digest(backbone),
+        weights=embedding_plan.weights_digest(backbone),
         image_size=backbone.input_shape[1],
         resize=config.resize,
         preprocessing=preprocessing.VERSION,
@@ -141,15 +140,6 @@ def make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
         augment=config.augment if config.num_views else None,
         seed=config.seed if config.num_views else None,
     )
-
-
-def weights_digest(model: keras.Model) -> str:
-    """A hex digest of the values of a model's weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for value in model.get_weights():
-        digest.update(f"{value.dtype} {value.shape}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 def summary(result: EmbedResult) -> str:

@@ -2,14 +2,18 @@
 
 import collections
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from tfr import dataset_dir, files, shard_jobs, shards
+
+if TYPE_CHECKING:
+    import keras
 
 FEATURE, VIEWS_FEATURE = "embedding", "embedding_views"
 _SHORT = 12  # characters of a digest in messages
@@ -131,3 +135,12 @@ def features_of(builder: tfds.core.DatasetBuilder, recipe: Recipe) -> tfds.featu
     if recipe.num_views:
         found[VIEWS_FEATURE] = tensor(recipe.num_views, recipe.embedding_size)
     return tfds.features.FeaturesDict(found)
+
+
+def weights_digest(model: "keras.Model") -> str:
+    """A hex digest of the values of a model's weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for value in model.get_weights():
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -150,15 +150,16 @@ def for_evaluation(
     """Every example of a split once, in stored order; the last batch may be short.
 
     With an `input_context` (see for_training) those whose place leaves this host's number when divided by the number
-    of hosts. An `image_op` decodes in its own way. `keys` are what batches hold; `record`, the serialized example, can
-    be one of them.
+    of hosts. An `image_op` decodes in its own way. `keys` are what batches hold: features, `target`, and `record`, the
+    serialized example.
 
     Returns:
       A dataset of dicts: `image` uint8 (n, image_size, image_size, 3), `target` float32 (n, num_labels), and `id`
       string (n,) where the dataset has ids.
     """
     records, part = _open(builder, split), _part(shape.batch_size, input_context)
-    ops = [_get_parse(builder), image_op or pp.get_image(shape.image_size, shape.resize), _target_op(builder)]
+    parse = _get_parse(builder, (*_EVALUATION_KEYS, "labels_unknown", *keys))
+    ops = [parse, image_op or pp.get_image(shape.image_size, shape.resize), _target_op(builder)]
     places = tf.data.Dataset.range(part.host, len(records), part.num_hosts)  # in order: predictions line up
     dataset = _read_singly(places, records, shape.batch_size)
     dataset = dataset.map(_chain(ops, keys), num_parallel_calls=_PARALLEL_CALLS, deterministic=True)

@@ -30,11 +30,13 @@ def write_predictions(task: Task, phase: str, targets: np.ndarray, probabilities
     writer = task.history.writer(phase, "validation")
     if writer is None:
         return
-    sheet = _draw_samples(task, targets, probabilities)
+    has_images = "image" in task.builder.info.features  # not where bottlenecks stand for a dataset that is gone
+    sheet = _draw_samples(task, targets, probabilities) if has_images else None
     with writer.as_default(step=epoch):
         for column, name in enumerate(task.names):
             write_pr_curve(f"pr_curve/{name}", targets[:, column], probabilities[:, column])
-        tf.summary.image("samples", sheet[np.newaxis], description="Likeliest tags, and what is right.")
+        if sheet is not None:
+            tf.summary.image("samples", sheet[np.newaxis], description="Likeliest tags, and what is right.")
     writer.flush()
 
 

@@ -31,7 +31,6 @@ from .loop import Loop
 from .phases import Phase, PhaseRunner, Position
 from .task import Task
 
-_EMBED_BATCH = 32  # larger batches spill a CPU's caches, see benchmarks
 _STEPS_AT_ONCE = {"head": 16, "finetune": 4}
 _AUTO_PATIENCE = {"head": 5, "finetune": 15}  # of --schedule=auto
 _AUTO_PLATEAU = 5
@@ -84,6 +83,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def _train(config: TrainConfig, started: float) -> TrainResult:
+    config = bottlenecks.resolve(config)
     backbone_name = config.model.backbone or backbones.default_backbone()
     backbones.get_backbone(backbone_name)
     task = task_lib.prepare(config, backbone_name)
@@ -93,8 +93,9 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
         size = (task.image_size, task.image_size)
         backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=size)
         models.set_trainable(backbone, 0)
+    bottlenecks.check(config, backbone, task.builder)
     train_set, validation = (
-        bottlenecks.embed(backbone, task.builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
+        bottlenecks.of_split(config, backbone, task.builder, split)
         for split in (task.train_split, task.validation_split)
     )
     targets = validation.targets

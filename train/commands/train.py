@@ -3,6 +3,7 @@
 Usage:
   tfr train --dataset=data/posters/1.0.0 --run_dir=runs/posters
   tfr train --dataset=data/posters --run_dir=runs/deep --finetune_epochs=5 --finetune_learning_rate=3e-5
+  tfr train --bottlenecks=data/posters_efficientnet_lite0 --run_dir=runs/head      (embeddings from `tfr embed`)
 
 A head is trained on the embeddings of a frozen backbone; --finetune_epochs then trains all layers on images. Batches
 are split over all GPUs; --num_virtual_devices=2 tries that on a CPU. A killed run goes on where it was when the
@@ -34,7 +35,10 @@ FLAGS = CommandFlags()
 _DEFAULT = TrainConfig(run_dir="", data=DataConfig(dataset=""))  # the one place of the defaults
 
 _data = FLAGS.group("Data")
-_DATASET = _data.string("dataset", None, "Dataset directory, or the name of a TFDS dataset.", required=True)
+_DATASET = _data.string(
+    "dataset", None, "Dataset directory, or the name of a TFDS dataset. Default: the one of --bottlenecks."
+)
+_BOTTLENECKS = _data.string("bottlenecks", None, "Directory that `tfr embed` made, to train the head from.")
 _DATA_DIR = _data.string("data_dir", None, "Root of dataset directories, for a TFDS name.")
 _TRAIN_SPLIT = _data.string(
     "train_split", _DEFAULT.data.train_split, "Split to train on; slices such as train[:80%] work."
@@ -156,10 +160,13 @@ def build_config(args: list[str]) -> TrainConfig:
 
     if args:
         raise UsageError(f"tfr train takes flags only. Received: {args}")
+    if not (_DATASET.value or _BOTTLENECKS.value):
+        raise UsageError("--dataset is required, or --bottlenecks, which knows its dataset.")
     return TrainConfig(
         run_dir=_RUN_DIR.value,
         data=DataConfig(
-            dataset=_DATASET.value,
+            dataset=_DATASET.value or "",
+            bottlenecks=_BOTTLENECKS.value,
             data_dir=_DATA_DIR.value,
             train_split=_TRAIN_SPLIT.value,
             validation_split=_VALIDATION_SPLIT.value,
