@@ -44,9 +44,10 @@ def test_it_says_it_in_words(make_config):
 
 
 @pytest.mark.usefixtures("many")
-def test_of_a_long_table_the_first_rows_are_looked_at(make_config, monkeypatch):
+def test_of_a_long_table_the_first_rows_are_looked_at(make_config, monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "MAX_ROWS", 12)
-    checked = preflight.check(make_config(min_label_count=13, exclude_labels=()))
+    (tmp_path / "later.csv").write_text("id,label,present\n39,cat,1\n")  # an image further down
+    checked = preflight.check(make_config(min_label_count=13, corrections=str(tmp_path / "later.csv")))
     assert (checked.rows_read, checked.is_whole, checked.num_usable) == (12, False, 12)
     assert len(checked.label_counts) == 3  # the rest may have enough of each
     assert "the first 12 were looked at" in preflight.text(checked)

@@ -69,7 +69,7 @@ def check(config: ConvertConfig) -> Preflight:
 
     Args:
       config: the conversion. Tables of more than MAX_ROWS rows are judged by their first ones, without
-        `min_label_count` and `exclude_labels`, which may only fit the whole.
+        `min_label_count`, `exclude_labels` and `corrections`, which may only fit the whole.
 
     Raises:
       AnnotationError: the annotations cannot be used; the message says where and why.
@@ -128,6 +128,7 @@ def _config_of(events: Sequence[annotations_lib.Event], is_whole: bool, config: 
         group_near_duplicates=None,  # reads every image
         planner="local",
         num_shards=1,
+        corrections=config.corrections if is_whole else None,
         min_label_count=config.min_label_count if is_whole else 1,
         exclude_labels=config.exclude_labels if is_whole else (),
     )

@@ -11,7 +11,7 @@ from tfr.errors import UsageError
 
 from . import one_command_stages as stages
 from .config import TrainConfig
-from .stages import Pipeline
+from .pipeline import Pipeline
 
 RECORD_FILE = "stages.json"
 CHECKS_FILE = "checks.txt"
@@ -84,7 +84,7 @@ def make_pipeline(config: OneCommandConfig) -> Pipeline:
     dataset, run = config.convert.dataset_dir, config.train.run_dir
     return Pipeline(
         [
-            stages.Check(config.convert, config.train.data.train_split, os.path.join(config.dir, CHECKS_FILE)),
+            stages.Check(config.convert, config.train.data, os.path.join(config.dir, CHECKS_FILE)),
             stages.Convert(config.convert),
             stages.Statistics(dataset, os.path.join(config.dir, STATISTICS_FILE)),
             stages.Train(config.train),

@@ -16,8 +16,8 @@ from tfr.config import ConvertConfig, digest
 from tfr.errors import AnnotationError, RunDirError, UsageError
 
 from . import run_dir
-from .config import TrainConfig
-from .stages import Stage
+from .config import DataConfig, TrainConfig
+from .pipeline import Stage
 
 _SAID_BY_INPUT = ("data.dataset", "data.data_dir")  # settings of a training
 
@@ -27,9 +27,9 @@ class Check(Stage):
 
     name, title = "check", "Check annotations and images before the long work"
 
-    def __init__(self, config: ConvertConfig, train_split: str, output: str):
-        """`output` is the text file for what was found."""
-        self._config, self._train_split, self._output = config, train_split.partition("[")[0], output
+    def __init__(self, config: ConvertConfig, data: DataConfig, output: str):
+        """`data` says what the training wants of it; `output` is the text file for what was found."""
+        self._config, self._data, self._output = config, data, output
 
     def settings(self) -> dict[str, Any]:
         return _conversion_settings(self._config)
@@ -45,14 +45,25 @@ class Check(Stage):
         from tfr import preflight
 
         checked = preflight.check(self._config)
-        if self._train_split not in checked.splits:
-            raise UsageError(
-                f"No row is in a split called {self._train_split!r}, to train on; the annotations name "
-                f"{list(checked.splits)}. Give --ignore_splits to convert, to split anew, or --train_split to train."
-            )
+        if checked.is_whole:
+            self._check_training(checked.splits)
         text = preflight.text(checked)
         files.write_text(self._output, f"{text}\n")
         return text
+
+    def _check_training(self, splits: Mapping[str, int]) -> None:
+        """Raises where there is too little to train on."""
+        split, batch_size = self._data.train_split.partition("[")[0], self._data.batch_size
+        if split not in splits:
+            raise UsageError(
+                f"No row is in a split called {split!r}, to train on; the annotations name {list(splits)}. Give "
+                "--ignore_splits to convert, to split anew, or --train_split to train."
+            )
+        if batch_size and splits[split] < batch_size:
+            raise UsageError(
+                f"There are {splits[split]} images to train on, fewer than a batch of {batch_size}. Give more images, "
+                "or a smaller --batch_size to train (--set=train.batch_size=8)."
+            )
 
 
 class Convert(Stage):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tfr.errors import TfrError, UsageError
-from tfr.train.stages import Pipeline, Stage
+from tfr.train.pipeline import Pipeline, Stage
 
 
 class Copy(Stage):
