@@ -45,6 +45,7 @@ COMMANDS = {
     ),
     "calibrate": ("tfr.train.commands.calibrate", "Tune thresholds and the temperature of a trained tagger"),
     "report": ("tfr.train.commands.report", "One page that says how good a tagger is, in words, figures and images"),
+    "export": ("tfr.train.commands.export", "A trained tagger for TensorFlow Serving, phones, ONNX Runtime; checked"),
     "predict": ("tfr.train.commands.predict", "Tag images with a trained tagger"),
     "explain": ("tfr.train.commands.explain", "Heat maps of which part of an image speaks for a label"),
 }

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 
 
 def import_tensorflow() -> None:
@@ -14,13 +15,17 @@ def import_tensorflow() -> None:
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
         return
-    with _no_standard_error():
+    with no_chatter():
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
 
 
 @contextlib.contextmanager
-def _no_standard_error():
+def no_chatter() -> Iterator[None]:
+    """Discards what is written to standard error, from C++ too, where TF_CPP_MIN_LOG_LEVEL is 3."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        yield
+        return
     sys.stderr.flush()
     saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

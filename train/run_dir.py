@@ -176,6 +176,11 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_metrics(path: str) -> dict[str, Any]:
+    """What metrics.json holds: split to metrics; empty where nothing was measured."""
+    return _read_json(path, METRICS_FILE)
+
+
 def update_metrics(path: str, split: str, metrics: dict[str, Any]) -> None:
     """Puts a split's metrics into metrics.json, the other splits' kept."""
     write_json(path, METRICS_FILE, {**_read_json(path, METRICS_FILE), split: metrics})

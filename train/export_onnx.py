@@ -1,0 +1,91 @@
+"""ONNX files: `pixels`, float32 (batch, image_size, image_size, 3) of 0 to 255, to `probabilities`."""
+
+import json
+import logging
+from typing import Any
+
+from tfr import files
+from tfr.errors import MissingDependencyError, TfrError
+
+from . import quiet
+from .export_model import PIXELS, PROBABILITIES, ExportModel
+
+OPSET = 18  # the newest that tf2onnx 1.17 knows
+
+
+def check_installed() -> None:
+    """Raises MissingDependencyError where the packages that write and run ONNX are not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as err:
+        raise MissingDependencyError(
+            f"--format=onnx needs the package {err.name}, which is not installed. Run `pip install 'tfr[onnx]'`."
+        ) from err
+
+
+def write(tagger: ExportModel, path: str, metadata: dict[str, Any]) -> None:
+    """Writes an .onnx file.
+
+    Args:
+      tagger: what to write.
+      path: of the file.
+      metadata: goes into the file's metadata, each value as JSON.
+
+    Raises:
+      TfrError: the network has operations that tf2onnx does not know.
+    """
+    import onnx
+
+    with quiet.no_chatter():
+        model = _convert(tagger)
+    unknown = sorted({node.op_type for node in model.graph.node if not _is_known(node)})
+    if unknown:  # tf2onnx only logs them
+        raise TfrError(
+            f"tf2onnx cannot take this network: it does not know {', '.join(unknown)}. Leave onnx out, or train "
+            "another backbone (those that were tried: ConvNeXt does not work, the others do)."
+        )
+    _rename_outputs(model)
+    onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()})
+    onnx.checker.check_model(model)
+    with files.atomic_write(path) as file:
+        file.write(model.SerializeToString())
+
+
+def _convert(tagger: ExportModel) -> Any:
+    import tf2onnx
+
+    network = tagger.graph(batch_size=None)
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it does not know is told below
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            network.graph.as_graph_def(),
+            name=tagger.model.name,
+            input_names=[network.inputs[0].name],
+            output_names=[network.outputs[0].name],
+            opset=OPSET,
+        )
+    finally:
+        logger.setLevel(level)
+    return model
+
+
+def _is_known(node: Any) -> bool:
+    from onnx import defs
+
+    return defs.has(node.op_type, domain=node.domain)
+
+
+def _rename_outputs(model: Any) -> None:
+    """`pixels:0` to `pixels`, the output to `probabilities`, and the first dimension of both to `batch`."""
+    graph = model.graph
+    names = {graph.input[0].name: PIXELS, graph.output[0].name: PROBABILITIES}
+    for value in (graph.input[0], graph.output[0]):
+        value.name = names[value.name]
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
