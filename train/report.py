@@ -8,19 +8,20 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from tfr import dataset_dir, duplicates, files, statistics_report
+from tfr import dataset_dir, duplicates, files, record_layout, statistics_report
 from tfr.errors import DatasetError, MissingDependencyError, UsageError
 
 from . import evaluation, input_pipeline, report_page, run_dir, saved_predictions
 from .report_material import Material, base_split
 
 _MAX_COUNTED = 200_000  # images of a dataset that is counted and searched for duplicates on the way: some seconds
+_MAX_DECODED = 10_000  # of a dataset without fingerprints
 _DEFAULT_SPLIT = "test"
 
 
 def write_report(
     path: str, *, dataset: str | None = None, split: str = _DEFAULT_SPLIT, output: str | None = None, pdf: bool = False,
-    num_examples: int = 6, explain: bool = True,
+    num_examples: int = 8, explain: bool = True,
 ) -> str:  # fmt: skip
     """Writes the report of a run as one HTML file that needs no other, and no network.
 
@@ -85,7 +86,7 @@ def gather(run: run_dir.Run, dataset: str | None, split: str) -> Material:
         splits={name: info.num_examples for name, info in builder.info.splits.items()},
         train_counts=_train_counts(run, data),
         data=data,
-        duplicates=duplicates.find(folder) if data else None,
+        duplicates=duplicates.find(folder) if data and _is_quick_to_search(builder) else None,
     )
 
 
@@ -105,6 +106,12 @@ def _count(builder: tfds.core.DatasetBuilder) -> statistics_report.Report | None
         return statistics_report.make(os.fspath(builder.data_path))
     except DatasetError:
         return None
+
+
+def _is_quick_to_search(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether duplicates can be found without decoding many images."""
+    number = sum(info.num_examples for info in builder.info.splits.values())
+    return record_layout.layout_of(builder).has_fingerprint or number <= _MAX_DECODED
 
 
 def _train_counts(run: run_dir.Run, data: statistics_report.Report | None) -> dict[str, int]:

@@ -10,7 +10,7 @@ from tfr import html_page
 from . import explanation, explanation_drawing, input_pipeline, records, run_dir
 from .report_material import Material
 
-_IMAGE_HEIGHT = 150  # pixels
+_IMAGE_HEIGHT = 200  # pixels
 _A_LABEL = 2  # examples of one label in a row of them
 
 

@@ -20,11 +20,11 @@ class Statement:
 
 
 def in_ten(share: float) -> str:
-    """A share from 0 to 1 as one would say it: '6 in 10', near the ends '97 in 100', 'all' or 'none'."""
+    """A share from 0 to 1 as one would say it: '6 in 10', near the ends '97 in 100', 'All' or 'None'."""
     if not math.isfinite(share):
         return "\u2013"
     if share in (0, 1):
-        return "all" if share else "none"
+        return "All" if share else "None"
     if 0.05 <= share < 0.95:
         return f"{max(round(10 * share), 1)} in 10"
     return f"{min(max(round(100 * share), 1), 99)} in 100"
@@ -99,7 +99,7 @@ def sure_sentence(material: Material) -> str:
 def listed(names: list[str], most: int = 4) -> str:
     """Names in a sentence: 'a, b and c'."""
     shown = names[:most] + ([f"{len(names) - most} more"] if len(names) > most else [])
-    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else "none"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else "None"
 
 
 def plural(number: int, noun: str) -> str:

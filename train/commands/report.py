@@ -22,7 +22,7 @@ _SPLIT = _data.string("split", "test", "Split to measure on. Where there is no t
 _output = FLAGS.group("Output")
 _OUTPUT = _output.string("output", None, "HTML file to write. Default: report.html in the run directory.")
 _PDF = _output.bool("pdf", False, "Write the same as PDF beside it (pip install 'tfr[pdf]').")
-_NUM_EXAMPLES = _output.integer("num_examples", 6, "Example images of each kind: right, wrong, missed.", lower=0)
+_NUM_EXAMPLES = _output.integer("num_examples", 8, "Example images of each kind: right, wrong, missed.", lower=0)
 _EXPLAIN = _output.bool("explain", True, "Show on each example which part of it speaks for the label.")
 _JSON = _output.bool("json", False, "Print the paths as JSON.")
 
