@@ -1,9 +1,11 @@
 """The report: a page of a real run that needs nothing but itself, and says what was measured."""
 
 import collections
+import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from html.parser import HTMLParser
@@ -91,7 +93,7 @@ def reported(trained_run, tmp_path_factory):
 def reported_single(single_label_run, tmp_path_factory):
     """A copy of the single-label run, which has no fine-tuning, and its report's path."""
     path = str(shutil.copytree(single_label_run, tmp_path_factory.mktemp("report") / "run"))
-    return path, report.write_report(path, num_examples=2)
+    return path, report.write_report(path, num_examples=2, explain=False)
 
 
 def measured(path, split="test"):
@@ -112,6 +114,8 @@ def test_the_page_is_whole_and_needs_nothing_but_itself(which, request):
     assert not re.search(r"https?://|url\(|@import", text)
     assert len(text) < 2_000_000
     assert page.tags["script"] == 1
+    assert ("copy on which the parts glow" in page.text) == (which == "reported")
+    assert page.tags["img"] >= 4
     assert {"nan", "inf"}.isdisjoint(re.findall(r"\w+", page.text))
 
 
@@ -162,13 +166,17 @@ def test_the_page_says_what_was_trained_on_what(reported, drawn):
     assert {reason: cells[0] for reason, cells in page.rows("reason").items()} == {
         reason: str(count) for reason, count in reasons.items()
     }
-    assert f"tfr predict {path}" in page.text
 
 
-def test_the_same_run_makes_the_same_page(reported, tmp_path):
-    path, html = reported
-    again = report.write_report(path, num_examples=2, output=str(tmp_path / "again.html"))
-    assert read(again) == read(html)
+@pytest.mark.parametrize("which", ["reported", "reported_single"])
+def test_the_commands_on_the_page_are_commands(which, request):
+    path, html = request.getfixturevalue(which)
+    lines = [line for line in Page(read(html)).text.splitlines() if line.startswith("tfr ")]
+    assert len(lines) >= 4
+    for line in lines:
+        _, name, *arguments = shlex.split(line)
+        command = importlib.import_module(cli.COMMANDS[name][0])
+        assert command.FLAGS.parse(arguments)[0] == path
 
 
 def test_without_a_test_split_the_validation_split_stands_in_and_the_report_says_so(run_copy, drawn, tmp_path):
@@ -185,7 +193,7 @@ def test_without_a_test_split_the_validation_split_stands_in_and_the_report_says
     config = json.loads(read(os.path.join(run_copy, run_dir.CONFIG_FILE)))
     config["resolved"]["dataset_dir"] = converted.dataset_dir
     run_dir.write_json(run_copy, run_dir.CONFIG_FILE, config)
-    page = Page(read(report.write_report(run_copy, num_examples=1)))
+    page = Page(read(report.write_report(run_copy, num_examples=1, explain=False)))
     number = measured(run_copy, "validation")["num_examples"]
     assert number == converted.records_per_split["validation"]
     assert page.rows("split")["validation"] == [
@@ -222,10 +230,19 @@ def test_names_of_labels_cannot_become_markup(multi_label):
     assert {name.split("\u00a0")[0] for name in found} == set(names)
 
 
+@pytest.mark.parametrize("number", [1, 40])
+@pytest.mark.parametrize("num_labels", [1, 2])
+def test_even_of_nothing_there_is_a_page(number, num_labels):
+    targets, probabilities = np.zeros((number, num_labels)), np.full((number, num_labels), 0.3)
+    page = Page(report_page.render(make_material(targets, probabilities), 0))
+    assert "None of these images has a tag" in page.text
+    assert "nan" not in re.findall(r"\w+", page.text)
+
+
 # The command, and paper
 
 
-def test_the_command_writes_the_page_and_says_where(reported, tmp_path, capsys):
+def test_the_command_writes_the_same_page_and_says_where(reported, tmp_path, capsys):
     path, html = reported
     output = str(tmp_path / "page.html")
     assert cli.main(["report", path, f"--output={output}", "--num_examples=2", "--json"]) == 0
@@ -251,7 +268,7 @@ def test_the_report_as_pdf(reported, tmp_path):
         import weasyprint  # noqa: F401
     except (ImportError, OSError):
         pytest.skip("WeasyPrint or its library Pango is not installed")
-    html = report.write_report(reported[0], num_examples=1, output=str(tmp_path / "page.html"), pdf=True)
+    html = report.write_report(reported[0], num_examples=1, explain=False, output=str(tmp_path / "page.html"), pdf=True)
     with open(report.pdf_path(html), "rb") as file:
         data = file.read()
     assert data.startswith(b"%PDF-")

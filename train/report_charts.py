@@ -92,10 +92,13 @@ def _phase_marks(material: Material) -> list[tuple[float, str]]:
 
 
 def curve_charts(material: Material) -> list[Chart]:
-    """Precision over recall, and the ROC curve: of all labels in one list, and of a few."""
+    """Precision over recall, and the ROC curve: of all labels in one list, and of a few; none where nothing differs."""
     chosen = _telling_labels(material)
     pairs = {"all tags" if material.run.multi_label else "all labels": _pairs(material, slice(None))}
     pairs |= {name: _pairs(material, material.run.labels.index(name)) for name in chosen}
+    pairs = {name: pair for name, pair in pairs.items() if 0 < pair[0].sum() < len(pair[0])}
+    if not pairs:
+        return []
     names = tuple(pairs)
     recall_lines, roc_lines = [], []
     for name, (targets, probabilities) in pairs.items():

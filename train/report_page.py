@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,6 +110,8 @@ def render(material: Material, num_examples: int, explain: bool = False) -> str:
         data=_data(material),
         settings_of_run=_settings(material.run.config),
         few=metrics.FEW_POSITIVES,
+        path_arg=shlex.quote(material.run.path),
+        split_arg=shlex.quote(material.split),
         plural=report_words.plural,
         duration=report_words.duration,
         number_text=number_text,

@@ -10,7 +10,7 @@ from tfr.findings import Finding
 
 from . import metrics, report_figures, report_shares
 from .report_material import Material
-from .report_words import plural
+from .report_words import leading_share, plural
 
 _SMALL_SPLIT = 300  # examples; with fewer, figures move by several points by chance
 _RISE = 0.05  # of the validation loss above its least, of that, from which on training has overfitted
@@ -43,7 +43,7 @@ def _not_held_out(material: Material) -> Iterator[Finding]:
 
 def _no_better(material: Material) -> Iterator[Finding]:
     gain = material.shares["gain"]
-    if not gain.low > 0:
+    if not gain.low > 0 and material.present.any():
         yield Finding(
             "no_better",
             f"It is not clearly better than giving the same, most frequent {material.word}s to every image without "
@@ -67,11 +67,12 @@ def _leaks(material: Material) -> Iterator[Finding]:
 def _small_split(material: Material) -> Iterator[Finding]:
     number = material.measured["num_examples"]
     if number < _SMALL_SPLIT:
-        shares = material.shares["right" if material.run.multi_label else "first"]
+        share = leading_share(material)
+        verb = "was" if number == 1 else "were"
         yield Finding(
             "small_split",
-            f"Only {number} images were there to measure on: {shares.value:.0%} could as well be {shares.low:.0%} or "
-            f"{shares.high:.0%}",
+            f"Only {plural(number, 'image')} {verb} there to measure on: {share.value:.0%} could as well be "
+            f"{share.low:.0%} or {share.high:.0%}",
             "Take small differences between two taggers for chance, and put more images aside for testing",
         )
 

@@ -60,6 +60,8 @@ def statements(material: Material) -> list[Statement]:
 def guess_sentence(material: Material) -> str:
     """What somebody would reach who does not look at the images, and whether the tagger is better."""
     shares = material.shares
+    if not material.present.any():
+        return f"None of these images has a {material.word}, so that little can be said."
     names = [material.run.labels[i] for i in np.flatnonzero(material.guess)]
     if material.run.multi_label:
         names.sort(key=lambda name: -material.prior[material.run.labels.index(name)])
@@ -86,13 +88,13 @@ def guess_sentence(material: Material) -> str:
 
 def sure_sentence(material: Material) -> str:
     """How sure the figures are."""
-    key = "right" if material.run.multi_label else "first"
-    share, number = material.shares[key], material.measured["num_examples"]
+    share, number = leading_share(material), material.measured["num_examples"]
     width = max(share.high - share.value, share.value - share.low)
     sureness = "quite sure" if width <= 0.03 else "fairly sure" if width <= 0.06 else "rough"
     return (
-        f"These figures are {sureness}. On {number} other images of the same kind they would come out somewhat "
-        "different: the dark strip over each bar is the range in which the true figure very likely lies (95% interval)."
+        f"These figures are {sureness}. On {plural(number, 'other image')} of the same kind they would come out "
+        "somewhat different: the dark strip over each bar is the range in which the true figure very likely lies (95% "
+        "interval)."
     )
 
 
@@ -104,7 +106,14 @@ def listed(names: list[str], most: int = 4) -> str:
 
 def plural(number: int, noun: str) -> str:
     """A number of things: '1 group', '2 groups'."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    digits = f"{number:,}".replace(",", "\u202f")  # a narrow space
+    return f"{digits} {noun}{'' if number == 1 else 's'}"
+
+
+def leading_share(material: Material) -> Share:
+    """The share that stands first, or the next that is defined."""
+    first, right = material.shares["first"], material.shares["right"]
+    return right if material.run.multi_label and math.isfinite(right.value) else first
 
 
 def duration(seconds: float) -> str:
