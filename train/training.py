@@ -87,20 +87,9 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     backbone_name = config.model.backbone or backbones.default_backbone()
     backbones.get_backbone(backbone_name)
     task = task_lib.prepare(config, backbone_name)
-    keras.utils.set_random_seed(config.seed)
-    with task.strategy.scope():
-        weights = None if config.model.weights == "none" else config.model.weights
-        size = (task.image_size, task.image_size)
-        backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=size)
-        models.set_trainable(backbone, 0)
-    bottlenecks.check(config, backbone, task.builder)
-    train_set, validation = (
-        bottlenecks.of_split(config, backbone, task.builder, split)
-        for split in (task.train_split, task.validation_split)
-    )
+    backbone, train_set, validation = embed(task, backbone_name)
     targets = validation.targets
-    positives, negatives = ((train_set.targets == value).sum(axis=0) for value in (1, 0))
-    positive_weights = sampling.positive_weights(positives, negatives, config.data.positive_weights)
+    positive_weights = _positive_weights(task, train_set)
     head = _build_head(task, train_set, positive_weights)
     saved = task.store.load()
     position = Position(**saved[0]) if saved else Position(phase="head")
@@ -118,6 +107,39 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     return _finish(task, backbone_name, logits_model, position, probabilities, targets, time.monotonic() - started)
 
 
+def embed(task: Task, backbone_name: str) -> tuple[keras.Model, bottlenecks.Embeddings, bottlenecks.Embeddings]:
+    """The backbone, frozen, and what it makes of the training and of the validation split."""
+    config = task.config
+    keras.utils.set_random_seed(config.seed)
+    with task.strategy.scope():
+        weights = None if config.model.weights == "none" else config.model.weights
+        size = (task.image_size, task.image_size)
+        backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=size)
+        models.set_trainable(backbone, 0)
+    bottlenecks.check(config, backbone, task.builder)
+    train_set, validation = (
+        bottlenecks.of_split(config, backbone, task.builder, split)
+        for split in (task.train_split, task.validation_split)
+    )
+    return backbone, train_set, validation
+
+
+def fit_head(task: Task, train_set: bottlenecks.Embeddings, validation: bottlenecks.Embeddings) -> np.ndarray:
+    """The head phase alone, on embeddings: the very head that `train` comes to with the task's config.
+
+    Returns:
+      Its probabilities on the validation split, float32 (num_examples, num_labels).
+    """
+    weights = _positive_weights(task, train_set)
+    head = _build_head(task, train_set, weights)
+    return _train_head(task, head, train_set, validation, weights, Position(phase="head"), None)
+
+
+def _positive_weights(task: Task, train_set: bottlenecks.Embeddings) -> np.ndarray | None:
+    positives, negatives = ((train_set.targets == value).sum(axis=0) for value in (1, 0))
+    return sampling.positive_weights(positives, negatives, task.config.data.positive_weights)
+
+
 def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """What share of the known targets of each label are positive, counted by the weights of the loss."""
     positives = (targets == 1).sum(axis=0) * (1.0 if weights is None else weights)
@@ -126,6 +148,7 @@ def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
 def _build_head(task: Task, train_set: bottlenecks.Embeddings, weights: np.ndarray | None) -> keras.Model:
     config = task.config.model
+    keras.utils.set_random_seed(task.config.seed)  # again: the head does not depend on what the backbone drew
     with task.strategy.scope():
         return models.build_head(
             train_set.values.shape[1],

@@ -1,0 +1,89 @@
+"""Running the trials of a search: heads on embeddings computed once, or whole runs where fine-tuning is searched."""
+
+import dataclasses
+import math
+import time
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tfr import progress
+from tfr.errors import TfrError
+
+from . import bottlenecks, metrics, run_dir, saved_predictions, training
+from . import task as task_lib
+from .config import TrainConfig
+from .task import Task
+from .tuning_config import TuneConfig
+
+
+class Outcome(NamedTuple):
+    """What a trial came to on the validation split.
+
+    Attributes:
+      score: the metric of the search.
+      targets, probabilities: what it is of, float32 (num_examples, num_labels); see metrics.compute_metrics.
+      seconds: of training; embeddings, which are there for all trials, not included.
+    """
+
+    score: float
+    targets: np.ndarray
+    probabilities: np.ndarray
+    seconds: float
+
+
+class Bench:
+    """Where trials run.
+
+    Attributes:
+      task: of the first backbone.
+    """
+
+    def __init__(self, config: TuneConfig):
+        """Opens the dataset. Raises UsageError or DatasetError where it does not fit the config."""
+        self._config = config
+        self.task = self._prepare(config.backbones[0])
+        self._embedded: dict[str, tuple[Task, bottlenecks.Embeddings, bottlenecks.Embeddings]] = {}
+
+    def _prepare(self, backbone: str) -> Task:
+        return task_lib.prepare(self._config.train_config({"backbone": backbone}, ""), backbone, writes=False)
+
+    def _embed(self, backbone: str) -> tuple[Task, bottlenecks.Embeddings, bottlenecks.Embeddings]:
+        """The task and the embeddings of the training and the validation split, kept in memory."""
+        if backbone not in self._embedded:
+            task = self._prepare(backbone)
+            self._embedded[backbone] = (task, *training.embed(task, backbone)[1:])
+        return self._embedded[backbone]
+
+    def run(self, config: TrainConfig) -> Outcome:
+        """Runs a trial. One that fine-tunes leaves its run directory.
+
+        Raises:
+          TfrError: it came to nothing, such as a loss that is no number.
+        """
+        if not config.finetune_epochs:
+            self._embed(config.model.backbone or "")
+        started = time.monotonic()
+        with progress.hidden():
+            targets, probabilities = self._finetune(config) if config.finetune_epochs else self._fit_head(config)
+        seconds = time.monotonic() - started
+        measured: dict[str, Any] = metrics.compute_metrics(
+            targets, probabilities, self.task.names, multi_label=self.task.multi_label
+        )
+        score = float(measured[self._config.metric])
+        if not math.isfinite(score):
+            raise TfrError(f"{self._config.metric} is not defined on {self.task.validation_split!r}.")
+        return Outcome(score, targets, probabilities, seconds)
+
+    def _fit_head(self, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+        task, train_set, validation = self._embed(config.model.backbone or "")
+        keras.utils.clear_session()  # else hundreds of trials leave their graphs behind
+        probabilities = training.fit_head(dataclasses.replace(task, config=config), train_set, validation)
+        return validation.targets, probabilities
+
+    def _finetune(self, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+        keras.utils.clear_session()
+        training.train(config)
+        found = saved_predictions.of_split(run_dir.load(config.run_dir), split=self.task.validation_split)
+        return found.targets, found.probabilities
