@@ -53,12 +53,16 @@ class QuickBench:
         self.stop_at = None
         self.broken = ()
 
+    def with_bottlenecks(self, config):
+        return config
+
     def run(self, config):
         self.runs.append(config)
         if len(self.runs) == self.stop_at:
             raise KeyboardInterrupt
         if len(self.runs) in self.broken:
             raise errors.TfrError("the loss is not a number")
+        # The best learning rate is 5e-3.
         score = 1 - abs(np.log10(config.learning_rate / 5e-3)) / 4 - 0.1 * config.model.dropout
         probabilities = np.random.default_rng(0).random((20, 2))
         return tuning_trials.Outcome(score, (probabilities > 0.4).astype(np.float32), probabilities, 0.1)

@@ -16,7 +16,7 @@ from tfr.errors import DatasetError, MissingDependencyError, TfrError, UsageErro
 
 from . import bootstrap, comparison, run_dir, training, tuning_report, tuning_study
 from .tuning_config import Setting, TuneConfig, command_line, name_of, shown
-from .tuning_trials import Bench
+from .tuning_trials import EMBEDDINGS, Bench
 
 if TYPE_CHECKING:
     import optuna
@@ -103,7 +103,7 @@ def _claim(config: TuneConfig, multi_label: bool) -> None:
     if config.overwrite:
         _forget(config.output)
     if not os.path.exists(path):
-        if others := sorted(set(os.listdir(config.output)) - {_LOCK_DIR}):
+        if others := sorted(set(os.listdir(config.output)) - {_LOCK_DIR, EMBEDDINGS}):
             raise UsageError(f"--output={config.output} holds what is no search's, such as {others[0]}. Give another.")
         run_dir.write_json(config.output, SEARCH_FILE, ours)
         return
@@ -118,7 +118,7 @@ def _claim(config: TuneConfig, multi_label: bool) -> None:
 
 
 def _forget(output: str) -> None:
-    """Removes a search, if this is one."""
+    """Removes a search, if this is one; embeddings stay, they know themselves whether they are of use."""
     if not os.path.exists(os.path.join(output, SEARCH_FILE)):
         return
     ours = (tuning_study.JOURNAL_FILE, _PREDICTIONS, tuning_report.TABLE_FILE, tuning_report.PLOT_FILE)
@@ -183,7 +183,7 @@ def _finish(study: "optuna.Study", config: TuneConfig, bench: Bench) -> TuneResu
     best, default = study.best_trial, tuning_study.find(study, config.defaults(study.best_trial.params))
     chosen = config.train_config(best.params, _run_path(config, best.number))
     if not os.path.exists(os.path.join(chosen.run_dir, run_dir.MODEL_FILE)):
-        training.train(chosen)
+        training.train(bench.with_bottlenecks(chosen))
     before = None if default is None else default.value
     tuning_report.draw(study, config.output, config.metric, before)
     return TuneResult(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ import numpy as np
 from tfr import progress
 from tfr.errors import TfrError
 
-from . import bottlenecks, metrics, run_dir, saved_predictions, training
+from . import bottlenecks, embedding, metrics, run_dir, saved_predictions, training
 from . import task as task_lib
 from .config import TrainConfig
+from .embed_config import EmbedConfig
 from .task import Task
 from .tuning_config import TuneConfig
+
+EMBEDDINGS = "embeddings"  # folder of a search
 
 
 class Outcome(NamedTuple):
@@ -43,18 +47,32 @@ class Bench:
     def __init__(self, config: TuneConfig):
         """Opens the dataset. Raises UsageError or DatasetError where it does not fit the config."""
         self._config = config
-        self.task = self._prepare(config.backbones[0])
-        self._embedded: dict[str, tuple[Task, bottlenecks.Embeddings, bottlenecks.Embeddings]] = {}
+        self.task = self._prepare(config.train_config({}, ""))
+        self._made: dict[str, str] = {}
+        self._loaded: dict[str, tuple[Task, bottlenecks.Embeddings, bottlenecks.Embeddings]] = {}
 
-    def _prepare(self, backbone: str) -> Task:
-        return task_lib.prepare(self._config.train_config({"backbone": backbone}, ""), backbone, writes=False)
+    def _prepare(self, config: TrainConfig) -> Task:
+        return task_lib.prepare(config, config.model.backbone or "", writes=False)
 
-    def _embed(self, backbone: str) -> tuple[Task, bottlenecks.Embeddings, bottlenecks.Embeddings]:
-        """The task and the embeddings of the training and the validation split, kept in memory."""
-        if backbone not in self._embedded:
-            task = self._prepare(backbone)
-            self._embedded[backbone] = (task, *training.embed(task, backbone)[1:])
-        return self._embedded[backbone]
+    def with_bottlenecks(self, config: TrainConfig) -> TrainConfig:
+        """The same run on embeddings that are kept with the search; they are made now if they are not there."""
+        backbone, data = config.model.backbone or "", config.data
+        if backbone not in self._made:
+            path = os.path.join(self._config.output, EMBEDDINGS, backbone)
+            wanted = EmbedConfig(
+                dataset=data.dataset,
+                data_dir=data.data_dir,
+                output=path,
+                backbone=backbone,
+                weights=config.model.weights,
+                image_size=config.model.image_size,
+                resize=data.resize,
+                dtype="float32",  # the very numbers that training without them has
+                seed=config.seed,
+                overwrite=True,
+            )
+            self._made[backbone] = embedding.embed(wanted).output
+        return dataclasses.replace(config, data=dataclasses.replace(data, bottlenecks=self._made[backbone]))
 
     def run(self, config: TrainConfig) -> Outcome:
         """Runs a trial. One that fine-tunes leaves its run directory.
@@ -62,8 +80,9 @@ class Bench:
         Raises:
           TfrError: it came to nothing, such as a loss that is no number.
         """
+        config = self.with_bottlenecks(config)
         if not config.finetune_epochs:
-            self._embed(config.model.backbone or "")
+            self._load(config)
         started = time.monotonic()
         with progress.hidden():
             targets, probabilities = self._finetune(config) if config.finetune_epochs else self._fit_head(config)
@@ -76,8 +95,16 @@ class Bench:
             raise TfrError(f"{self._config.metric} is not defined on {self.task.validation_split!r}.")
         return Outcome(score, targets, probabilities, seconds)
 
+    def _load(self, config: TrainConfig) -> tuple[Task, bottlenecks.Embeddings, bottlenecks.Embeddings]:
+        """The task and the embeddings of the training and the validation split, kept in memory."""
+        backbone = config.model.backbone or ""
+        if backbone not in self._loaded:
+            task = self._prepare(config)
+            self._loaded[backbone] = (task, *training.embed(task, backbone)[1:])
+        return self._loaded[backbone]
+
     def _fit_head(self, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-        task, train_set, validation = self._embed(config.model.backbone or "")
+        task, train_set, validation = self._load(config)
         keras.utils.clear_session()  # else hundreds of trials leave their graphs behind
         probabilities = training.fit_head(dataclasses.replace(task, config=config), train_set, validation)
         return validation.targets, probabilities
