@@ -70,7 +70,7 @@ def test_files_are_explained_upright_and_bad_ones_named(trained_run, make_photo,
     assert names == ["a/photo.jpg", "b/photo.jpg", "broken.jpg", "turned.jpg", "gone.png"]
     assert [item["error"] is None for item in shown] == [True, True, False, True, False]
     assert "not_an_image" in shown[2]["error"]
-    assert "No such file" in shown[4]["error"]
+    assert "no such file" in shown[4]["error"]
     assert [os.path.basename(item["sheet"]) for item in shown if item["sheet"]] == [
         "photo.png", "photo-2.png", "turned.png",
     ]  # fmt: skip

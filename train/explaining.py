@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from tfr import dataset_dir, files, images, progress
-from tfr.errors import DatasetError, TfrError
+from tfr.errors import DatasetError
 
 from . import explanation_drawing as drawing
-from . import input_pipeline, run_dir
+from . import image_sources, input_pipeline, pixels, run_dir
 from .explanation import Explainer
 from .explanation_config import TITLES, ExplainConfig, label_ids
 
@@ -75,10 +75,10 @@ def explain(run: run_dir.Run, config: ExplainConfig) -> Iterator[Explained]:
       TfrError: a folder without images.
     """
     wanted = label_ids(config.labels, run.labels)
-    paths = [name for path in config.images for name in _expand(path)]
+    named = list(image_sources.open_source(config.images))
     examples = _examples(run, config) if config.ids else []
-    stems = _unique_stems([*paths, *config.ids])
-    pictures = itertools.chain(map(_read_file, paths), examples)  # one file at a time, however many there are
+    stems = _unique_stems([*map(_name_of, named), *config.ids])
+    pictures = itertools.chain(map(_read, named), examples)  # one file at a time, however many there are
     files.make_dirs(files.join(config.output, "maps"))
     explainer = Explainer(run)
     with progress.bar(len(stems), "explaining", "images") as bar:
@@ -93,14 +93,14 @@ def explain(run: run_dir.Run, config: ExplainConfig) -> Iterator[Explained]:
 def _explain_one(
     explainer: Explainer, picture: Picture, stem: str, wanted: list[int], config: ExplainConfig
 ) -> Explained:
-    pixels = explainer.read([picture.data])
-    probabilities = explainer.predict(pixels)[0]
+    seen = explainer.read([picture.data])
+    probabilities = explainer.predict(seen)[0]
     ids = wanted or np.argsort(-probabilities, kind="stable")[: config.top_k].tolist()
     names = [explainer.run.labels[number] for number in ids]
     shown = drawing.open_picture(picture.data)
     maps, rows = [], []
     for method in config.methods:
-        heats, extras = _heats(explainer, pixels, ids, method, config)
+        heats, extras = _heats(explainer, seen, ids, method, config)
         overlays = [drawing.overlay(shown, heat, explainer.run.resize) for heat in heats]
         for rank, (name, number, drawn, extra) in enumerate(zip(names, ids, overlays, extras, strict=True), 1):
             path = files.join(config.output, f"maps/{stem}-{rank}-{_safe(name)}-{method}.png")
@@ -114,12 +114,12 @@ def _explain_one(
 
 
 def _heats(
-    explainer: Explainer, pixels: np.ndarray, ids: list[int], method: str, config: ExplainConfig
+    explainer: Explainer, seen: np.ndarray, ids: list[int], method: str, config: ExplainConfig
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
     """Maps of one image, (k, side, side), and what there is to say of each besides."""
     if method == "grad_cam":
-        return explainer.grad_cam(pixels, ids)[0], [{} for _ in ids]
-    found = explainer.integrated_gradients(pixels, ids, baseline=config.baseline, steps=config.steps)
+        return explainer.grad_cam(seen, ids)[0], [{} for _ in ids]
+    found = explainer.integrated_gradients(seen, ids, baseline=config.baseline, steps=config.steps)
     errors, differences = found.completeness_error[0].tolist(), found.differences[0].tolist()
     extras = [
         {"completeness_error": error, "logit_difference": difference}
@@ -131,23 +131,14 @@ def _heats(
 # Images
 
 
-def _expand(path: str) -> list[str]:
-    """A file, or the image files anywhere below a folder."""
-    if not files.is_dir(path):
-        return [path]
-    if not (below := sorted(found.path for found in files.list_images(path))):
-        raise TfrError(f"No image files below {path}.")
-    return [files.join(path, name) for name in below]
-
-
-def _read_file(path: str) -> Picture:
+def _read(image: str | image_sources.Unusable) -> Picture:
     """An image file, verified and normalised as the conversion does."""
+    if isinstance(image, image_sources.Unusable):
+        return Picture(image.name, b"", image.reason)
     try:
-        return Picture(path, images.prepare_image(files.read_bytes(path), images.ImageOptions()).data)
+        return Picture(image, images.prepare_image(pixels.read_file(image), images.ImageOptions()).data)
     except images.ImageRejectedError as err:
-        return Picture(path, b"", str(err))
-    except OSError as err:
-        return Picture(path, b"", f"unreadable: {err.strerror or err}")
+        return Picture(image, b"", str(err))
 
 
 def _examples(run: run_dir.Run, config: ExplainConfig) -> list[Picture]:
@@ -187,6 +178,10 @@ def first_pixels(run: run_dir.Run, split: str, count: int, dataset: str | None =
 
 
 # Names and files
+
+
+def _name_of(image: str | image_sources.Unusable) -> str:
+    return image if isinstance(image, str) else image.name
 
 
 def _unique_stems(names: list[str]) -> list[str]:

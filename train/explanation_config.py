@@ -18,7 +18,7 @@ class ExplainConfig:
 
     Attributes:
       output: folder for the pictures.
-      images: image files, or folders of them.
+      images: image files, folders of them, patterns, or '-' for paths on standard input; see image_sources.
       dataset: a dataset directory or TFDS name that `ids` are of; None: the one that the run was trained on.
       split: of that dataset.
       ids: ids of examples there.

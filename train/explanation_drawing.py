@@ -9,6 +9,8 @@ from PIL import Image
 
 from tfr import contact_sheet
 
+from . import preprocessing
+
 _LEAST, _MOST = 320, 768  # pixels of the longer side of overlays
 _COLORS = "inferno"
 _STRENGTH = 0.75  # how much of the colour there is where a map is 1
@@ -26,22 +28,13 @@ def onto_original(heat: np.ndarray, height: int, width: int, resize: str) -> np.
     Returns:
       float32 (height, width); NaN where the model does not see the image ('crop').
     """
-    if resize == "crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        whole = np.full((height, width), np.nan, np.float32)
-        whole[top : top + side, left : left + side] = _scale(heat, side, side)
-        return whole
-    if resize == "pad":
-        heat = heat[_window(height, width, len(heat))]
-    return _scale(heat, height, width)
-
-
-def _window(height: int, width: int, side: int) -> tuple[slice, slice]:
-    """Where an image lies between the borders of 'pad': the rule of preprocessing.resample."""
-    fitted = [max(round(length * side / max(height, width)), 1) for length in (height, width)]
-    rows, columns = (slice((side - length) // 2, (side - length) // 2 + length) for length in fitted)
-    return rows, columns
+    plan = preprocessing.plan_decoding(height, width, len(heat), resize)
+    top, left, rows, columns = plan.window
+    before = [(len(heat) - length) // 2 for length in plan.target]  # the borders of 'pad'
+    seen = heat[before[0] : before[0] + plan.target[0], before[1] : before[1] + plan.target[1]]
+    whole = np.full((height, width), np.nan, np.float32)
+    whole[top : top + rows, left : left + columns] = _scale(seen, rows, columns)
+    return whole
 
 
 def _scale(heat: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FLAGS = CommandFlags()
 
 _input = FLAGS.group("Input")
-_IMAGE = _input.multi("image", "Image file or folder; may be given several times.")
+_IMAGE = _input.multi("image", "Image file, folder, pattern, or - for paths on standard input; may be repeated.")
 _ID = _input.multi("id", "Id of an example of --dataset; may be given several times.")
 _DATASET = _input.string("dataset", None, "Dataset directory or TFDS name. Default: the one of the training.")
 _SPLIT = _input.string("split", "test", "Its split that --id is looked for in.")
