@@ -14,7 +14,7 @@ class Copy(Stage):
     title = "Copy"
 
     def __init__(self, name, source, target, suffix="", fails=False):
-        self.name, self.is_exclusive = name, True
+        self.name, self.place, self.is_exclusive = name, str(target), True
         self._source, self._target, self.suffix, self.fails = source, target, suffix, fails
         self.runs = []  # whether each was resumed
 
@@ -45,6 +45,7 @@ class World:
         self.folder = folder
         self.a, self.b, self.c = (folder / name for name in "abc")
         self.a.write_text("one")
+        (folder / "out").mkdir()
         self.first, self.second = Copy("first", self.a, self.b), Copy("second", self.b, self.c)
 
     def pipeline(self):
@@ -136,6 +137,29 @@ def test_what_others_made_is_left_alone(world):
     assert not world.first.runs
 
 
+def test_what_others_made_in_a_new_place_is_left_alone(world):
+    world.run()
+    other = world.folder / "other"
+    other.write_text("somebody's")
+    world.second = Copy("second", world.b, other, suffix="!")
+    with pytest.raises(UsageError, match="other holds results of 'second' that are not recorded"):
+        world.run()
+    assert other.read_text() == "somebody's"
+
+
+def test_a_folder_that_was_moved_is_known_again(world):
+    world.run()
+    moved = world.folder / "moved"
+    moved.mkdir()
+    for name in ("a", "b", "c", "out"):
+        (world.folder / name).rename(moved / name)
+    again = World.__new__(World)
+    again.folder, again.a, again.b, again.c = moved, *(moved / name for name in "abc")
+    again.first, again.second = Copy("first", again.a, again.b), Copy("second", again.b, again.c, suffix="!")
+    assert again.run() == ["second"]
+    assert again.c.read_text() == "one!"
+
+
 def test_a_stage_that_makes_nothing_is_an_error(world, monkeypatch):
     monkeypatch.setattr(world.first, "run", lambda **_: "done")
     with pytest.raises(TfrError, match="'first' ended, but what it makes is not there"):
@@ -156,7 +180,7 @@ def test_the_record_is_whole_and_says_how_long_it_took(world):
     world.run()
     record = json.loads((world.folder / "out" / "stages.json").read_text())
     assert set(record) == {"first", "second"}
-    assert record["first"].keys() == {"settings", "inputs", "outputs", "seconds"}
+    assert record["first"].keys() == {"settings", "inputs", "place", "outputs", "seconds"}
 
 
 def test_a_record_that_cannot_be_read_is_said(world):

@@ -29,7 +29,7 @@ class Check(Stage):
 
     def __init__(self, config: ConvertConfig, data: DataConfig, output: str):
         """`data` says what the training wants of it; `output` is the text file for what was found."""
-        self._config, self._data, self._output = config, data, output
+        self._config, self._data, self.place = config, data, output
 
     def settings(self) -> dict[str, Any]:
         return _conversion_settings(self._config)
@@ -38,7 +38,7 @@ class Check(Stage):
         return _conversion_inputs(self._config)
 
     def outputs(self) -> Any:
-        return _file_digest(self._output)
+        return _file_digest(self.place)
 
     def run(self, *, is_resumed: bool) -> str:
         del is_resumed
@@ -48,7 +48,7 @@ class Check(Stage):
         if checked.is_whole:
             self._check_training(checked.splits)
         text = preflight.text(checked)
-        files.write_text(self._output, f"{text}\n")
+        files.write_text(self.place, f"{text}\n")
         return text
 
     def _check_training(self, splits: Mapping[str, int]) -> None:
@@ -72,7 +72,7 @@ class Convert(Stage):
     name, title, is_exclusive = "convert", "Convert to TFRecords, every image verified", True
 
     def __init__(self, config: ConvertConfig):
-        self._config = config
+        self._config, self.place = config, config.dataset_dir
 
     def settings(self) -> dict[str, Any]:
         return _conversion_settings(self._config)
@@ -101,7 +101,7 @@ class Statistics(Stage):
 
     def __init__(self, dataset: str, output: str):
         """`output` is the HTML file."""
-        self._dataset, self._output = dataset, output
+        self._dataset, self.place = dataset, output
 
     def settings(self) -> dict[str, Any]:
         return {}
@@ -110,16 +110,16 @@ class Statistics(Stage):
         return dataset_digest(self._dataset)
 
     def outputs(self) -> Any:
-        return _file_digest(self._output)
+        return _file_digest(self.place)
 
     def run(self, *, is_resumed: bool) -> str:
         del is_resumed
         from tfr import statistics_report
 
         report = statistics_report.make(self._dataset, samples_per_label=4)
-        report.write_html(self._output)
+        report.write_html(self.place)
         found = [f"  - {finding}" for finding in report.findings] or ["  nothing to worry about found"]
-        return "\n".join([*found, f"  the page: {self._output}"])
+        return "\n".join([*found, f"  the page: {self.place}"])
 
 
 class Train(Stage):
@@ -128,7 +128,7 @@ class Train(Stage):
     name, title, is_exclusive = "train", "Train", True
 
     def __init__(self, config: TrainConfig):
-        self._config = config
+        self._config, self.place = config, config.run_dir
 
     def settings(self) -> dict[str, Any]:
         return {key: value for key, value in self._config.content().items() if key not in _SAID_BY_INPUT}
@@ -167,6 +167,7 @@ class Evaluate(Stage):
     def __init__(self, run_path: str, dataset: str, options: Mapping[str, Any]):
         """`options` are further arguments of evaluation.evaluate."""
         self._run_path, self._dataset, self._options = run_path, dataset, options
+        self.place = os.path.join(run_path, run_dir.METRICS_FILE)
 
     def settings(self) -> dict[str, Any]:
         return dict(self._options)
@@ -208,6 +209,7 @@ class Report(Stage):
     def __init__(self, run_path: str, dataset: str, evaluate: Mapping[str, Any], options: Mapping[str, Any]):
         """`evaluate` are the options of Evaluate, `options` further arguments of report.write_report."""
         self._run_path, self._dataset, self._evaluate, self._options = run_path, dataset, evaluate, options
+        self.place = report_path(run_path, options)
 
     def settings(self) -> dict[str, Any]:
         return dict(self._options)
@@ -217,7 +219,7 @@ class Report(Stage):
         return [dataset_digest(self._dataset), _tagger_digest(self._run_path), metrics]
 
     def outputs(self) -> Any:
-        return _file_digest(report_path(self._run_path, self._options))
+        return _file_digest(self.place)
 
     def run(self, *, is_resumed: bool) -> str:
         del is_resumed

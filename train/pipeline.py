@@ -24,11 +24,13 @@ class Stage(abc.ABC):
     Attributes:
       name: one word.
       title: what it does, for people.
+      place: the file or folder that it makes.
       is_exclusive: whether its place may hold nothing that the record does not know of.
     """
 
     name: str
     title: str
+    place: str
     is_exclusive: bool = False
 
     @abc.abstractmethod
@@ -141,15 +143,16 @@ class Pipeline:
 
     def _run(self, step: Step) -> str:
         stage, started = step.stage, time.monotonic()
+        place = os.path.relpath(stage.place, self._folder)  # the folder may be moved
         if not step.is_resumed:
-            if stage.name in self._record:
+            if self._record.get(stage.name, {}).get("place") == place:
                 stage.clear()
             elif stage.is_exclusive and stage.outputs() is not None:
                 raise UsageError(
-                    f"{self._folder} holds results of {stage.name!r} that are not recorded in "
-                    f"{self._path}, so that they may belong to something else. Give another folder with --dir."
+                    f"{stage.place} holds results of {stage.name!r} that are not recorded in {self._path}: they may "
+                    "belong to something else. Give another folder with --dir."
                 )
-        entry = {"settings": stage.settings(), "inputs": stage.inputs(), "outputs": None}
+        entry = {"settings": stage.settings(), "inputs": stage.inputs(), "place": place, "outputs": None}
         self._note(stage, entry)
         said = stage.run(is_resumed=step.is_resumed)
         outputs = stage.outputs()
