@@ -7,9 +7,19 @@ import shutil
 
 import numpy as np
 import pytest
+from conversion_checks import labels_of, write_csv
 
-from tfr import cli, dataset_dir, files
-from tfr.train import bottlenecks, cross_validation, label_issue_files, label_issues, run_dir, saved_predictions
+from tfr import cli, dataset_dir, files, synthetic
+from tfr.train import (
+    bottlenecks,
+    cross_validation,
+    label_issue_files,
+    label_issues,
+    run_dir,
+    saved_predictions,
+    training,
+)
+from tfr.train.config import DataConfig, ModelConfig, TrainConfig
 
 UNKNOWN = -1
 
@@ -195,3 +205,52 @@ def test_the_table_of_a_single_label_run_names_what_is_replaced(single_label_run
         assert (one.given, one.suggested) == ("absent", "present")
         assert one.probability > one.score
     assert os.listdir(tmp_path / "out") == ["label_issues.csv"]
+
+
+@pytest.mark.slow
+def test_planted_errors_go_the_whole_way_and_are_right_in_the_end(tmp_path, capsys):
+    """Convert with wrong labels, train, `tfr errors`, a person decides, convert with --corrections."""
+    csv_path, images = synthetic.write_image_set(str(tmp_path), 150)
+    base = [f"--annotations={csv_path}", f"--images={images}", f"--data_dir={tmp_path}/data", "--name=shapes"]
+    base += ["--label_delimiter=|"]
+    assert cli.main(["convert", *base]) == 0
+    right = labels_of(f"{tmp_path}/data/shapes/1.0.0")
+    names = sorted({label for labels in right.values() for label in labels})
+    rng = np.random.default_rng(0)
+    planted = [(id_, str(rng.choice(names))) for id_ in right if rng.random() < 0.15]
+    assert len(planted) > 15
+    rows = [["id", "label", "present"], *([id_, label, int(label not in right[id_])] for id_, label in planted)]
+    wrong = [*base, f"--corrections={write_csv(tmp_path / 'wrong.csv', rows)}", "--version=1.0.1"]
+    assert cli.main(["convert", *wrong]) == 0
+    wrong_labels = labels_of(f"{tmp_path}/data/shapes/1.0.1")
+    assert sum(right[id_] != wrong_labels[id_] for id_ in right) == len(planted)
+
+    run_path, output = f"{tmp_path}/run", f"{tmp_path}/errors"
+    training.train(
+        TrainConfig(
+            run_dir=run_path,
+            data=DataConfig(dataset=f"{tmp_path}/data/shapes/1.0.1", batch_size=16),
+            model=ModelConfig(image_size=128),
+            epochs=10,
+        )
+    )
+    assert cli.main(["errors", run_path, f"--output={output}", "--label_issues=train,validation,test"]) == 0
+    with open(f"{output}/label_issues.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    hits = [(row["id"], row["label"]) in planted for row in found]
+    assert np.mean(hits[:10]) >= 0.8  # of all labels 2 in 100 are planted
+    assert sum(hits) >= 0.6 * len(planted)
+
+    for row in found:  # the person, who knows
+        is_right = (row["suggested"] == "present") == (row["label"] in right[row["id"]])
+        row["decision"] = "yes" if is_right else "no"
+    write_csv(f"{output}/label_issues.csv", [list(found[0]), *(list(row.values()) for row in found)])
+    # Other people's annotations are wrong themselves: the dataset with the wrong labels is what is corrected
+    mended = [f"--annotations={tmp_path}/data/shapes/1.0.1", *base[2:4], "--version=1.0.2", "--id_column=id"]
+    capsys.readouterr()
+    assert cli.main(["convert", *mended, f"--corrections={output}/label_issues.csv", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["corrections"]["changed"], result["corrections"]["unchanged"]) == (sum(hits), 0)
+    still_wrong = {id_ for (id_, label) in set(planted) - {(row["id"], row["label"]) for row in found}}
+    mended_labels = labels_of(f"{tmp_path}/data/shapes/1.0.2")
+    assert {id_ for id_ in right if mended_labels[id_] != right[id_]} == still_wrong
