@@ -131,7 +131,8 @@ def test_mistakes_of_a_real_run_become_files(run_copy, tmp_path):
 def test_the_command_takes_the_predictions_that_are_kept(run_copy, tmp_path, monkeypatch, capsys):
     output = tmp_path / "out"
     (output / "sheets").mkdir(parents=True)
-    (output / "sheets" / "of-another-run.png").write_bytes(b"old")
+    (output / "sheets" / "017-of another run-false_negatives.png").write_bytes(b"old")
+    (output / "sheets" / "mine.png").write_bytes(b"nobody's business")
     saved_predictions.of_split(run_dir.load(run_copy), split="test")
     monkeypatch.setattr(run_dir.Run, "load_model", lambda _: pytest.fail("predicted again"))
     command = ["errors", run_copy, f"--output={output}", "--label=red", "--label=circle", "--num_images=3"]
@@ -146,12 +147,12 @@ def test_the_command_takes_the_predictions_that_are_kept(run_copy, tmp_path, mon
             expected[name, "false_positive"],
             key=lambda place: -found.probabilities[place, run_dir.load(run_copy).labels.index(name)],
         )[:3]
-    sheets = os.listdir(output / "sheets")
+    sheets = set(os.listdir(output / "sheets")) - {"mine.png"}
     assert sheets
     assert all("-red-" in name or "-circle-" in name for name in sheets)
     assert cli.main([*command, "--num_images=0"]) == 0
     assert capsys.readouterr().out.startswith("test: ")
-    assert not (output / "sheets").exists()
+    assert os.listdir(output / "sheets") == ["mine.png"]
 
 
 def test_what_the_command_refuses(run_copy, tmp_path, capsys):

@@ -162,7 +162,9 @@ def test_the_table_of_a_real_run(run_copy, tmp_path, capsys):
         for split in ("train", "test")
         for example in dataset_dir.read_split(builder, split)
     }
+    places = {split: [id_ for part, id_ in truth if part == split] for split in ("train", "test")}
     for row in rows:
+        assert places[row["split"]][int(row["place"])] == row["id"]
         labels = truth[row["split"], row["id"]]
         assert row["labels"] == "|".join(labels)
         assert row["given"] == ("present" if row["label"] in labels else "absent") != row["suggested"]

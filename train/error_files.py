@@ -21,6 +21,7 @@ ERRORS_FILE = "errors.csv"
 SHEETS_DIR = "sheets"
 BETWEEN = "|"  # of labels in one cell
 _TITLES = ("positives", "missed", "given", "given wrongly")
+_SHEET_NAME = re.compile(rf"\d{{3,}}-.*-({'|'.join(error_analysis.KINDS)})s\.png")
 _COLUMNS = ("label", "kind", "probability", "threshold", "id", "place", "labels", "given")
 
 
@@ -36,8 +37,8 @@ def write_errors(
 ) -> Analysis:
     """Finds what a run gets wrong in a split, and writes it to a folder.
 
-    The folder gets `errors.csv`, a row a mistake, and `sheets/`, up to two contact sheets a label; what stood under
-    these names before is replaced.
+    The folder gets `errors.csv`, a row a mistake, and in `sheets/` up to two contact sheets a label. Those of an
+    earlier call are replaced.
 
     Args:
       path: the run directory.
@@ -106,8 +107,10 @@ def draw_sheets(
     folder: str,
     num_images: int,
 ) -> None:
-    """Draws the surest mistakes of each label and kind as `<number>-<label>-<kind>s.png`; empties the folder before."""
-    files.remove_tree(folder)
+    """Draws the surest mistakes of each label and kind as `<number>-<label>-<kind>s.png`, instead of earlier ones."""
+    for name in files.list_names(folder) if files.is_dir(folder) else ():
+        if _SHEET_NAME.fullmatch(name):
+            files.remove(files.join(folder, name))
     shown = [
         (f"{run.labels.index(name):03d}-{_file_part(name)}-{kind[0].kind}s.png", kind[:num_images])
         for name, mistakes in analysis.labels.items()

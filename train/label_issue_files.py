@@ -18,7 +18,9 @@ from .label_issues import ABSENT, PRESENT, LabelIssue
 ISSUES_FILE = "label_issues.csv"
 _SHEETS = {PRESENT: "label_issues-present.png", ABSENT: "label_issues-absent.png"}  # by what is suggested
 _DECISION = "decision"  # corrections.py reads it
-_COLUMNS = ("id", "split", "label", "replaces", "given", "suggested", "probability", "score", "labels", _DECISION)
+_COLUMNS = (
+    "id", "split", "place", "label", "replaces", "given", "suggested", "probability", "score", "labels", _DECISION,
+)  # fmt: skip
 _NEXT = (
     "  next: look at them, write 'yes' into `decision` where the suggestion is right, and convert again with",
     "        --corrections=FILE and another --version",
@@ -103,7 +105,8 @@ def _to_csv(issues: Sequence[LabelIssue]) -> str:
     for one in issues:
         figures = (f"{one.probability:.4f}", f"{one.score:.4f}")
         labels = error_files.BETWEEN.join(one.labels)
-        writer.writerow([one.id, one.split, one.label, one.replaces, one.given, one.suggested, *figures, labels, ""])
+        what = (one.id, one.split, one.place, one.label, one.replaces, one.given, one.suggested)
+        writer.writerow([*what, *figures, labels, ""])
     return buffer.getvalue()
 
 
