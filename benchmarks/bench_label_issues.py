@@ -56,9 +56,9 @@ def plant(dataset, share, seed, output):
 def report(title, issues, wrong, num_labels):
     """Prints how many of the first issues are planted errors, and how many of these are among all issues."""
     hits = np.array([(one.id, one.replaces or one.label) in wrong for one in issues])
-    shown = ", ".join(f"{hits[:depth].mean():.2f} of the first {depth}" for depth in _DEPTHS if depth <= len(hits))
+    shown = [f"{hits[:depth].mean():.2f} of the first {depth}" for depth in _DEPTHS if depth <= len(hits)]
     print(f"{title}: {len(wrong)} of {num_labels} are planted errors ({len(wrong) / num_labels:.4f})")
-    print(f"  {len(issues)} issues; planted are {shown}, {hits.mean():.3f} of all")
+    print(f"  {len(issues)} issues; planted are {', '.join([*shown, f'{hits.mean():.3f} of all'])}")
     print(f"  found are {hits.sum()} planted errors ({hits.sum() / len(wrong):.2f})")
 
 

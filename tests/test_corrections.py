@@ -1,5 +1,6 @@
 """Corrections of single labels: the file, what they do to rows, and through both planners into the records."""
 
+import csv
 import json
 
 import pytest
@@ -82,7 +83,13 @@ def test_files_that_are_refused(file, lines, message):
     assert str(caught.value).startswith(path)
 
 
-def test_missing_and_undecodable_files(tmp_path):
+def test_missing_and_undecodable_files(file, tmp_path):
+    path, limit = file("id,label,present", f"a,{'x' * 2_000},1"), csv.field_size_limit(1_000)
+    try:
+        with pytest.raises(AnnotationError, match=r":2: not CSV: field larger than field limit"):
+            corrections.read(path)
+    finally:
+        csv.field_size_limit(limit)
     with pytest.raises(AnnotationError, match="No corrections at"):
         corrections.read(str(tmp_path / "nowhere.csv"))
     (tmp_path / "latin.csv").write_bytes("id,label,present\na,Bär,1\n".encode("latin-1"))

@@ -184,6 +184,9 @@ def test_the_table_of_a_real_run(run_copy, tmp_path, capsys):
     assert cli.main(["errors", run_copy, f"--output={output}", "--label_issues=test"]) == 2
     assert "label_issues.csv holds 1 decisions of a person. Give another --output" in capsys.readouterr().err
     assert (output / "label_issues.csv").read_text().endswith("yes\n")
+    assert cli.main(["errors", run_copy, f"--output={output}-2", "--label_issues=trian"]) == 1
+    assert "has no split 'trian'" in capsys.readouterr().err
+    assert not os.path.exists(f"{output}-2")
 
 
 def test_only_what_the_run_has_seen_is_cross_validated(trained_run, monkeypatch):

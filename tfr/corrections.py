@@ -113,7 +113,7 @@ def read(path: str) -> Corrections:
         raise AnnotationError(f"{path}: not UTF-8 (byte {err.start}). Save it as CSV in UTF-8.") from err
     by_id: dict[str, dict[str, Correction]] = collections.defaultdict(dict)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)  # spreadsheets write what their country does
-    for id_, correction in _rows(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)):
+    for id_, correction in _rows(path, _cells(path, text, delimiter)):
         first = by_id[id_].setdefault(correction.label, correction)
         if first.present != correction.present:
             raise AnnotationError(
@@ -128,8 +128,17 @@ def read(path: str) -> Corrections:
     return Corrections(path, digest, {id_: list(found.values()) for id_, found in by_id.items()})
 
 
-def _rows(path: str, reader: Any) -> Iterator[tuple[str, Correction]]:
-    header = [cell.strip().lower() for cell in next(reader, [])]
+def _cells(path: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV table, each with the number of its last line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from ((reader.line_num, cells) for cells in reader)
+    except csv.Error as err:
+        raise AnnotationError(f"{path}:{reader.line_num}: not CSV: {err}.") from err
+
+
+def _rows(path: str, table: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[str, Correction]]:
+    header = [cell.strip().lower() for cell in next(table, (1, []))[1]]
     form = ("suggested", "decision") if "decision" in header else ("present",)
     if missing := [name for name in ("id", "label", *form) if name not in header]:
         raise AnnotationError(
@@ -137,10 +146,10 @@ def _rows(path: str, reader: Any) -> Iterator[tuple[str, Correction]]:
             f"suggested, decision. Received: {','.join(header)}"
         )
     replaced: dict[tuple[str, str], Correction] = {}
-    for cells in reader:
+    for number, cells in table:
         if not any(cell.strip() for cell in cells):
             continue
-        where = f"{path}:{reader.line_num}"
+        where = f"{path}:{number}"
         if len(cells) != len(header):
             raise AnnotationError(f"{where}: {len(cells)} cells, but the header has {len(header)}.")
         row = dict(zip(header, cells, strict=True))
@@ -150,7 +159,7 @@ def _rows(path: str, reader: Any) -> Iterator[tuple[str, Correction]]:
         label, old = (vocabulary.normalize_label(row.get(name, "")) for name in ("label", "replaces"))
         if not row["id"] or not label:
             raise AnnotationError(f"{where}: the {'label' if row['id'] else 'id'} is empty; a correction names both.")
-        correction = Correction(label, present, reader.line_num)
+        correction = Correction(label, present, number)
         yield row["id"], correction
         if old and present:
             other = replaced.setdefault((row["id"], old), correction)
@@ -159,7 +168,7 @@ def _rows(path: str, reader: Any) -> Iterator[tuple[str, Correction]]:
                     f"{where}: {old!r} of {row['id']!r} is replaced by {other.label!r} in row {other.row} already. "
                     "Remove one of them."
                 )
-            yield row["id"], Correction(old, False, reader.line_num)
+            yield row["id"], Correction(old, False, number)
 
 
 _YES_NO = {text: value for text, value in _DECISIONS.items() if text}

@@ -27,7 +27,15 @@ _NEXT = (
 )
 
 
-def check_output(output: str) -> None:
+def check(path: str, output: str, splits: Sequence[str], dataset: str | None) -> None:
+    """Raises what `write_issues` would raise of its arguments, before any work."""
+    _check_output(output)
+    builder = input_pipeline.open_dataset(dataset or run_dir.load(path).config["resolved"]["dataset_dir"])
+    for split in splits:
+        input_pipeline.num_examples(builder, split)
+
+
+def _check_output(output: str) -> None:
     """Raises UsageError where a table that a person has written decisions into would be overwritten."""
     path = files.join(output, ISSUES_FILE)
     if not files.exists(path):
@@ -67,7 +75,7 @@ def write_issues(
       UsageError: the folder holds a table with decisions.
       TfrError: others of its children, see label_issues.find_issues.
     """
-    check_output(output)
+    check(path, output, splits, dataset)
     run = run_dir.load(path)
     issues = label_issues.find_issues(run, splits, dataset=dataset, batch_size=batch_size)
     files.make_dirs(output)

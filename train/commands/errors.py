@@ -24,7 +24,6 @@ _DATASET = _data.string("dataset", None, "Dataset directory or TFDS name. Defaul
 _SPLIT = _data.string("split", "test", "Split to look at.")
 _LABEL = _data.multi("label", "A label to look at; may be repeated. Default: all.")
 _BATCH_SIZE = _data.integer("batch_size", 32, "Images per step.", lower=1)
-
 _LABEL_ISSUES = _data.list(
     "label_issues", [], "Splits to look for wrong labels in; the one of the training is judged by cross-validation."
 )
@@ -47,7 +46,7 @@ def main(args: list[str]) -> None:
 
     output, splits = _OUTPUT.value, _LABEL_ISSUES.value
     if splits:  # before the work
-        label_issue_files.check_output(output)
+        label_issue_files.check(args[0], output, splits, _DATASET.value)
     common = {"dataset": _DATASET.value, "num_images": _NUM_IMAGES.value, "batch_size": _BATCH_SIZE.value}
     analysis = error_files.write_errors(args[0], output, split=_SPLIT.value, labels=_LABEL.value, **common)
     issues = label_issue_files.write_issues(args[0], output, splits, **common) if splits else None
