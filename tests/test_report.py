@@ -1,6 +1,7 @@
 """The report: a page of a real run that needs nothing but itself, and says what was measured."""
 
 import collections
+import dataclasses
 import importlib
 import json
 import os
@@ -204,6 +205,33 @@ def test_without_a_test_split_the_validation_split_stands_in_and_the_report_says
     assert "already served to choose thresholds" in page.text
 
 
+@pytest.mark.parametrize(
+    ("dataset", "split", "expected"),
+    [("a/1.0.0", "test", ""), ("a/1.0.0", "train[90%:]", "validation"), ("a/1.0.0", "train[:10%]", "training"),
+     ("a/1.0.0", "train", "training"), ("b/1.0.0", "train", "")],
+)  # fmt: skip
+def test_what_a_split_served_for(dataset, split, expected):
+    resolved = {"dataset": "a/1.0.0", "train_split": "train[:90%]", "validation_split": "train[90%:]"}
+    assert report._served_for(resolved, dataset, split) == expected
+
+
+def test_a_report_on_what_it_learnt_from_says_so():
+    material = dataclasses.replace(make_material(*drawn_predictions(400)), served_for="training")
+    assert "learnt_from" in kinds(material)
+    page = Page(report_page.render(material, 0))
+    assert "may have learnt from" in page.text
+    assert "never seen" not in page.text
+
+
+def test_a_dataset_that_is_gone_can_be_named(reported, tmp_path):
+    path = str(shutil.copytree(reported[0], tmp_path / "run"))
+    config = json.loads(read(os.path.join(path, run_dir.CONFIG_FILE)))
+    config["resolved"]["dataset_dir"] = str(tmp_path / "gone")
+    run_dir.write_json(path, run_dir.CONFIG_FILE, config)
+    with pytest.raises(DatasetError, match="--dataset"):
+        report.write_report(path)
+
+
 def test_other_missing_splits_are_an_error(reported):
     with pytest.raises(DatasetError, match="holdout"):
         report.write_report(reported[0], split="holdout")
@@ -244,7 +272,7 @@ def test_even_of_nothing_there_is_a_page(number, num_labels):
 
 def test_the_command_writes_the_same_page_and_says_where(reported, tmp_path, capsys):
     path, html = reported
-    output = str(tmp_path / "page.html")
+    output = str(tmp_path / "folder" / "page.html")
     assert cli.main(["report", path, f"--output={output}", "--num_examples=2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"html": output}
     assert read(output) == read(html)
@@ -320,7 +348,7 @@ def make_material(
     return report_material.Material(
         run=run,
         split="test",
-        is_held_out=True,
+        served_for="",
         found=found,
         validation=validation,
         measured=values,

@@ -49,6 +49,8 @@ def write_report(
     if not output.endswith(".html"):
         raise UsageError(f"--output must name an .html file; the PDF lies beside it. Received: --output={output}")
     write_pdf = _pdf_writer() if pdf else None
+    if folder := os.path.dirname(output):
+        files.make_dirs(folder)
     material = gather(run_dir.load(path), dataset, split)
     run_dir.update_metrics(path, material.split, material.measured)
     page = report_page.render(material, num_examples, explain)
@@ -67,16 +69,16 @@ def pdf_path(output: str) -> str:
 def gather(run: run_dir.Run, dataset: str | None, split: str) -> Material:
     """Measures a run and collects what is known of its dataset; raises as `write_report` does."""
     resolved = run.config["resolved"]
-    builder = input_pipeline.open_dataset(dataset or resolved["dataset_dir"])
-    held_out = split in builder.info.splits or split != _DEFAULT_SPLIT
-    split = split if held_out else resolved["validation_split"]
+    builder = _open(run, dataset)
+    if split == _DEFAULT_SPLIT and split not in builder.info.splits:
+        split = resolved["validation_split"]
     found = saved_predictions.of_split(run, dataset=dataset, split=split)
     folder = os.fspath(builder.data_path)
     data = _count(builder)
     return Material(
         run=run,
         split=split,
-        is_held_out=split != resolved["validation_split"],
+        served_for=_served_for(resolved, builder.info.full_name, split),
         found=found,
         validation=_validation(run),
         measured=evaluation.measure(run, found),
@@ -88,6 +90,23 @@ def gather(run: run_dir.Run, dataset: str | None, split: str) -> Material:
         data=data,
         duplicates=duplicates.find(folder) if data and _is_quick_to_search(builder) else None,
     )
+
+
+def _open(run: run_dir.Run, dataset: str | None) -> tfds.core.DatasetBuilder:
+    """Opens the dataset to measure on."""
+    try:
+        return input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
+    except DatasetError as err:
+        hint = "" if dataset else f" {run.path} was trained on it; if it lies elsewhere now, say where: --dataset"
+        raise DatasetError(f"{err}{hint}") from err
+
+
+def _served_for(resolved: dict[str, Any], dataset: str, split: str) -> str:
+    """See Material. Of another slice of the split that was learnt from, it is taken that it was learnt from too."""
+    train, validation = resolved["train_split"], resolved["validation_split"]
+    if dataset != resolved["dataset"] or base_split(split) not in (base_split(train), base_split(validation)):
+        return ""
+    return "validation" if split == validation or base_split(split) != base_split(train) else "training"
 
 
 def _validation(run: run_dir.Run) -> saved_predictions.Predictions | None:

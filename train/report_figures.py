@@ -32,7 +32,7 @@ class Setting:
 
 def stricter_settings(material: Material) -> list[Setting]:
     """Thresholds at which, on the validation split, so many of the tags shown are right; measured on this one."""
-    if material.validation is None or not material.is_held_out:
+    if material.validation is None or material.served_for:
         return []
     settings: list[Setting] = []
     for wanted in _WANTED_PRECISIONS:

@@ -22,7 +22,8 @@ class Material:
     Attributes:
       run: the run.
       split: what it is measured on.
-      is_held_out: False where that is the validation split, by which thresholds and epochs were chosen.
+      served_for: '' where the training saw nothing of that; 'validation' where thresholds and epochs were chosen by
+        it; 'training' where the run may have learnt from it.
       found: targets and probabilities there.
       validation: those of the validation split; None where it cannot be read.
       measured: see evaluation.measure.
@@ -36,7 +37,7 @@ class Material:
 
     run: run_dir.Run
     split: str
-    is_held_out: bool
+    served_for: str
     found: Predictions
     validation: Predictions | None
     measured: dict[str, Any]

@@ -31,7 +31,14 @@ def find(material: Material) -> list[Finding]:
 
 
 def _not_held_out(material: Material) -> Iterator[Finding]:
-    if not material.is_held_out:
+    if material.served_for == "training":
+        yield Finding(
+            "learnt_from",
+            f"The figures are of {material.split!r}, of which it learnt: they are far too good, and say nothing of how "
+            "it does on other images",
+            "Measure on images that it has not seen: --split=test",
+        )
+    if material.served_for == "validation":
         yield Finding(
             "not_held_out",
             f"The figures are of the split {material.split!r}, which already served to choose thresholds and the best "
@@ -186,7 +193,7 @@ def _bare_images(material: Material) -> Iterator[Finding]:
 
 
 def _other_than_validation(material: Material) -> Iterator[Finding]:
-    if material.validation is None or not material.is_held_out:
+    if material.validation is None or material.served_for:
         return
     key = "micro_map" if material.run.multi_label else "accuracy"
     interval, value = material.measured["intervals"][key], material.validation_measured[key]

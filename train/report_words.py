@@ -93,7 +93,7 @@ def sure_sentence(material: Material) -> str:
     sureness = "quite sure" if width <= 0.03 else "fairly sure" if width <= 0.06 else "rough"
     return (
         f"These figures are {sureness}. On {plural(number, 'other image')} of the same kind they would come out "
-        "somewhat different: the dark strip over each bar is the range in which the true figure very likely lies (95% "
+        "somewhat different: the thin strip over each bar is the range in which the true figure very likely lies (95% "
         "interval)."
     )
 
