@@ -202,6 +202,7 @@ def test_embeddings_of_other_examples_are_refused(make_config, drawn, drawn_sing
         training.train(make_config({"dataset": str(changed)}))
 
 
+@pytest.mark.slow
 def test_random_networks_are_the_same_by_their_seed(make_config, base, tmp_path):
     output = str(tmp_path / "random")
     embedding.embed(dataclasses.replace(base, output=output, weights="none", seed=5, num_views=0))

@@ -1,6 +1,7 @@
 """Embedding as a Beam job, for datasets that outgrow one machine."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,29 @@ from tfr import files, progress, runners
 from . import inference_jobs
 from .embedding_plan import Shard
 
+_BACKBONE_FILE = "backbone.keras"
+
 if TYPE_CHECKING:
     import keras
 
     from .embedding_writer import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class _LoadBackbone:
+    """Loads the backbone on a worker, from a path or URI."""
+
+    path: str
+
+    def __call__(self) -> Callable:
+        import keras
+        import tensorflow as tf
+
+        from . import forward
+
+        with tempfile.TemporaryDirectory() as folder:
+            inference_jobs.copy(self.path, local := f"{folder}/{_BACKBONE_FILE}")
+            return forward.compile_forward(keras.models.load_model(local, compile=False), dtype=tf.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +56,11 @@ def run(runner: runners.Runner, settings: "Settings", backbone: "keras.Model", t
       ConversionError: the job failed; finished shards are kept.
     """
     target = settings.target
-    inference_jobs.save(backbone, model_path := f"{target.plan_dir}/backbone.keras")
-    handler = inference_jobs.ShardModelHandler(model_path, _WriteShard(settings))
+    path = f"{target.plan_dir}/{_BACKBONE_FILE}"
+    with tempfile.TemporaryDirectory() as folder:
+        backbone.save(local := f"{folder}/{_BACKBONE_FILE}")
+        inference_jobs.copy(local, path)
+    handler = inference_jobs.ShardModelHandler(_LoadBackbone(path), _WriteShard(settings))
 
     def records_done() -> int:
         return sum(shard.num_records for shard in todo if target.finished(shard))

@@ -5,11 +5,9 @@ of its own, and writes a file and a report. So the job is one linear chain that 
 pass between its steps, and RunInference's batching, whose last batches DaskRunner drops, has nothing to do.
 """
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
@@ -18,37 +16,29 @@ from tfr import files, progress, runners
 
 from . import quiet
 
-if TYPE_CHECKING:
-    import keras
-
-Work = Callable[[Any, Callable], str]
+Work = Callable[[Any, Any], str]
 
 
 class ShardModelHandler(ModelHandler[Any, str, Any]):
-    """Loads a saved model once a worker process, and does shards of work with it."""
+    """Loads a model once a worker process, and does shards of work with it."""
 
-    def __init__(self, model_path: str, work: Work):
+    def __init__(self, load: Callable[[], Any], work: Work):
         """Prepares.
 
         Args:
-          model_path: a .keras file, a path or URI that workers can read.
-          work: does one shard; takes it and the compiled forward pass (see forward.compile_forward) of uint8 images,
-            and returns the name of what it wrote. Picklable.
+          load: returns the model, with TensorFlow imported already. Picklable.
+          work: does one shard; takes it and the model, and returns the name of what it wrote. Picklable.
         """
         super().__init__()
-        self._model_path, self._work = model_path, work
+        self._load, self._work = load, work
 
-    def load_model(self) -> Callable:
-        """The compiled forward pass."""
+    def load_model(self) -> Any:
+        """The model."""
         quiet.import_tensorflow()
-        import tensorflow as tf
-
-        from . import forward
-
-        return forward.compile_forward(load(self._model_path), dtype=tf.uint8)
+        return self._load()
 
     def run_inference(
-        self, batch: Sequence[Any], model: Callable, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterator[str]:
         """Does shards of work; yields the names of what was written."""
         del inference_args  # Beam's, for other models
@@ -76,20 +66,7 @@ def run(
         runner.run(build)
 
 
-def save(model: "keras.Model", path: str) -> None:
-    """Saves a model to a path or URI where workers find it."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(local := os.path.join(folder, "model.keras"))
-        with open(local, "rb") as source, files.atomic_write(path) as target:
-            shutil.copyfileobj(source, target)
-
-
-def load(path: str) -> "keras.Model":
-    """Loads a model that `save` saved."""
-    import keras
-
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, "model.keras")
-        with files.open_binary(path) as source, open(local, "wb") as target:
-            shutil.copyfileobj(source, target)
-        return keras.models.load_model(local, compile=False)
+def copy(source: str, target: str) -> None:
+    """Copies a file between paths and URIs; it appears under its name when it is complete."""
+    with files.open_binary(source) as from_, files.atomic_write(target) as to:
+        shutil.copyfileobj(from_, to)

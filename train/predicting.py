@@ -98,15 +98,8 @@ def predict(config: PredictConfig) -> Summary:
       TfrError: there is nothing to predict on, or none of it could be used.
     """
     run = run_dir.load(config.run_dir)
-    rule = prediction.make_rule(run, top_k=config.top_k, thresholds=config.thresholds)
-    options = prediction_rows.OutputOptions(
-        rule=rule,
-        format=config.chosen_format,
-        all_labels=config.all_labels,
-        embeddings=config.embeddings,
-        targets=config.targets,
-    )
-    source = None if config.of_dataset else _open_images(config)
+    options = output_options(config, run)
+    source = None if config.of_dataset else open_images(config)
     quiet.import_tensorflow()
     from .tagger import Tagger
 
@@ -119,7 +112,19 @@ def predict(config: PredictConfig) -> Summary:
     return summary
 
 
-def _open_images(config: PredictConfig) -> image_sources.ImageSource:
+def output_options(config: PredictConfig, run: run_dir.Run) -> prediction_rows.OutputOptions:
+    """What is written of each prediction."""
+    return prediction_rows.OutputOptions(
+        rule=prediction.make_rule(run, top_k=config.top_k, thresholds=config.thresholds),
+        format=config.chosen_format,
+        all_labels=config.all_labels,
+        embeddings=config.embeddings,
+        targets=config.targets,
+    )
+
+
+def open_images(config: PredictConfig) -> image_sources.ImageSource:
+    """The images that a config names."""
     return image_sources.open_source(config.images, config.images_file, column=config.column, folder=config.folder)
 
 

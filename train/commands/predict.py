@@ -5,15 +5,21 @@ Usage:
   tfr predict runs/posters --images_file=list.csv --column=path --output=tags.csv --thresholds=run
   find . -name '*.jpg' | tfr predict runs/posters - --format=jsonl
   tfr predict runs/posters --split=test --targets --all_labels=probabilities --output=test.parquet
+  tfr predict runs/posters --images_file=gs://b/list.txt --output=gs://b/tags --format=parquet \\
+      --runner=DataflowRunner -- --project=p --region=r
 
 Files, folders, patterns, URIs, '-' for paths on standard input (results come as each batch is done), a list, or a split
 of a dataset. The likeliest labels are shown, a star marks those from the run's thresholds on; --thresholds=run gives
 those alone. Images that cannot be used are named on standard error, have an `error` in the formats for programs, and do
 no harm to the rest; the exit code is 1 if none could be used.
+
+With --runner it is a Beam job that writes a folder: a file for each shard of the dataset, or for every
+--images_per_shard of the images, and summary.json last. The same command does what is missing.
 """
 
 import sys
 
+from tfr.beam_flags import BeamFlags
 from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 
@@ -46,6 +52,10 @@ _EMBEDDINGS = _output.bool("embeddings", False, "What the head is given of an im
 _TARGETS = _output.bool("targets", False, "The labels that a dataset says, too.")
 _JSON = _output.bool("json", False, "The same as --format=jsonl.")
 
+_BEAM = BeamFlags(FLAGS, "predict RUN IMAGES", without="this process, without Beam.")
+_IMAGES_PER_SHARD = _BEAM.group.integer("images_per_shard", 10_000, "Images of a list that make one shard.", lower=1)
+_OVERWRITE = _BEAM.group.bool("overwrite", False, "Replace predictions of a job that were made otherwise.")
+
 
 def main(args: list[str]) -> None:
     """Predicts and writes; says on standard error how much that was."""
@@ -55,9 +65,11 @@ def main(args: list[str]) -> None:
         raise UsageError(f"--json is --format=jsonl. Received both, with --format={_FORMAT.value}.")
     from .. import predicting
 
+    options = [argument for argument in args[1:] if _BEAM.runner and argument.startswith("--")]  # Beam's, after `--`
+    beam_args, default_format = _BEAM.beam_args(options), "jsonl" if _BEAM.runner or _JSON.value else None
     config = predicting.PredictConfig(
         run_dir=args[0],
-        images=(*args[1:], *_IMAGE.value),
+        images=(*(argument for argument in args[1:] if argument not in options), *_IMAGE.value),
         images_file=_IMAGES_FILE.value,
         column=_COLUMN.value,
         folder=_IMAGES.value or "",
@@ -66,10 +78,24 @@ def main(args: list[str]) -> None:
         targets=_TARGETS.value,
         top_k=_TOP_K.value,
         thresholds=_THRESHOLDS.value,
-        format="jsonl" if _JSON.value else _FORMAT.value,
+        format=_FORMAT.value or default_format,
         output=_OUTPUT.value,
         all_labels=_ALL_LABELS.value,
         embeddings=_EMBEDDINGS.value,
         batch_size=_BATCH_SIZE.value,
     )
-    print(predicting.summary_text(predicting.predict(config)), file=sys.stderr)
+    if _BEAM.runner is None:
+        summary = predicting.predict(config)
+    else:
+        from .. import prediction_job
+
+        job = prediction_job.JobConfig(
+            predict=config,
+            runner=_BEAM.runner,
+            num_workers=_BEAM.num_workers,
+            beam_args=beam_args,
+            images_per_shard=_IMAGES_PER_SHARD.value,
+            overwrite=_OVERWRITE.value,
+        )
+        summary = prediction_job.predict(job)
+    print(predicting.summary_text(summary), file=sys.stderr)
