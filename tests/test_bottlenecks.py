@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tfr import shards
+from tfr import cli, shards
 from tfr.errors import DatasetError, UsageError
 from tfr.train import bottlenecks, embedding, input_pipeline, run_dir, training
 from tfr.train.config import ModelConfig
@@ -219,3 +219,8 @@ def test_an_unfinished_or_other_directory_is_refused(make_config, drawn, cached,
     os.unlink(unfinished / "dataset_info.json")
     with pytest.raises(DatasetError, match="no finished directory of embeddings"):
         training.train(make_config({"bottlenecks": str(unfinished)}))
+
+
+def test_training_needs_a_dataset_or_bottlenecks(capsys):
+    assert cli.main(["train", "--run_dir=run"]) == 2
+    assert "--dataset is required, or --bottlenecks" in capsys.readouterr().err

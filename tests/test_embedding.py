@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfr import conversion, dataset_dir, shards, synthetic
+from tfr import cli, conversion, dataset_dir, shards, synthetic
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 from tfr.errors import ConversionError, DatasetError, UsageError
@@ -354,3 +354,34 @@ def test_two_at_once_do_not_mix(make_config):
 def test_wrong_values_are_refused_at_once(changes, message):
     with pytest.raises(UsageError, match=message):
         EmbedConfig(dataset="no/such/folder", **changes)
+
+
+# The command
+
+
+@pytest.mark.usefixtures("copy")
+def test_the_command_says_what_it_did_for_people_and_programs(make_config, source, capsys):
+    command = ["embed", source, f"--output={make_config().output}", f"--image_size={SIZE}"]
+    assert cli.main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["reused"], result["shards_kept"], result["recipe"]["dtype"]) == (True, 9, "float16")
+    assert cli.main(command) == 0
+    assert "Already embedded, nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "takes a dataset directory or a TFDS name"),
+        (["d", "--backbone=effnet"], "Unknown backbone 'effnet'"),
+        (["d", "--num_workers=2"], "--num_workers=2 is for a Beam job; name its --runner"),
+        (["d", "--", "--region=r"], "Beam options --region=r are for a Beam job"),
+        (["d", "more"], "Received: more"),
+        (["d", "--runner=dask", "--dtype=int8"], "dtype"),
+    ],
+)
+def test_wrong_calls_are_one_line_and_exit_code_2(arguments, message, capsys):
+    assert cli.main(["embed", *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1

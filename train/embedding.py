@@ -104,7 +104,7 @@ def _dataset_name(builder: tfds.core.DatasetBuilder, backbone: str) -> str:
 def _default_output(builder: tfds.core.DatasetBuilder, name: str) -> str:
     """Beside the dataset, in TFDS's layout."""
     folder, place = os.fspath(builder.data_path).rstrip("/"), builder.info.full_name
-    if not folder.endswith(f"/{place}"):
+    if not f"/{folder}".endswith(f"/{place}"):
         raise UsageError(f"{folder} does not end in {place}, as TFDS would have it. Say --output=FOLDER.")
     return f"{folder.removesuffix(place)}{name}/{builder.info.version}"
 

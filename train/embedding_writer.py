@@ -1,5 +1,6 @@
 """Shards of embeddings: images through a backbone, records rewritten with what it says of them."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -56,12 +57,13 @@ def write_shards(settings: Settings, forward: Forward, todo: Sequence[Shard], *,
     """
     records = _embedded_records(settings, forward, todo)
     total = sum(shard.num_records for shard in todo)
-    with progress.bar(total if show else 0, "embedding", "images") as bar:
+    with progress.bar(total, "embedding", "images") if show else contextlib.nullcontext() as bar:
         for shard in todo:
             with shards.create(f"{settings.target.path}/{shard.file}") as writer:
                 for record in itertools.islice(records, shard.num_records):
                     writer.write(record, *shards.frame(record))
-                    bar.update()
+                    if bar is not None:
+                        bar.update()
             report = Report(
                 **dataclasses.asdict(shard),
                 num_bytes=writer.num_bytes,

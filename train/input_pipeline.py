@@ -150,8 +150,7 @@ def for_evaluation(
     """Every example of a split once, in stored order; the last batch may be short.
 
     With an `input_context` (see for_training) those whose place leaves this host's number when divided by the number
-    of hosts. An `image_op` decodes in its own way. `keys` are what batches hold: features, `target`, and `record`, the
-    serialized example.
+    of hosts. An `image_op` decodes in its own way. `keys` are features, `target`, or `record`, the serialized example.
 
     Returns:
       A dataset of dicts: `image` uint8 (n, image_size, image_size, 3), `target` float32 (n, num_labels), and `id`
