@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from tfr import config, conversion
@@ -140,6 +141,54 @@ def test_the_sanity_check_leaves_the_run_alone(make_run, pixels):
     explanation_check.sanity_check(run, pixels, method="integrated_gradients", cascade=False)
     for value, old in zip(run.load_model().get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, old)
+
+
+# On every backbone
+
+
+class RunInMemory(run_dir.Run):
+    """A run whose model is not saved and loaded: the largest are gigabytes."""
+
+    model: keras.Model
+
+    def load_model(self):
+        return self.model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "mobilenet_v3_small" else pytest.param(name, marks=pytest.mark.slow)
+        for name in backbones.BACKBONES
+    ],
+)
+def test_grad_cam_of_a_linear_head_is_its_class_activation_on_any_backbone(name):
+    """Selvaraju et al. show it of a mean over places and a linear layer; gradients are then what they should be."""
+    side = 128
+    keras.utils.set_random_seed(0)
+    backbone = backbones.build_backbone(name, weights=None, image_size=(side, side))
+    logits = keras.layers.Dense(3, name=models.LOGITS)
+    tagger = models.with_probabilities(keras.Model(backbone.input, logits(backbone.output)), True)
+    settings = {"resolved": {"image_size": side, "label_mode": "multi"}, "data": {"resize": "squash"}}
+    limits = thresholds.Thresholds(overall=0.5, per_label=np.full(3, 0.5), strength=np.inf)
+    run = RunInMemory(path="", labels=LABELS, thresholds=limits, config=settings)
+    object.__setattr__(run, "model", tagger)
+    explainer = explanation.Explainer(run)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    for layer in backbone.layers:  # with statistics of no data, what random weights give vanishes in deep networks
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    explainer.backbone(pixels.astype(np.float32), training=True)
+    maps = explainer.grad_cam(pixels, [0, 1, 2])
+    assert np.isfinite(maps).all()
+    assert maps.any()
+    if name.startswith("convnext"):  # normalises the mean before the linear layer
+        return
+    features = keras.ops.convert_to_numpy(explainer.backbone(pixels.astype(np.float32), training=False))
+    activation = np.maximum(features @ logits.kernel.numpy(), 0)  # (n, rows, columns, labels)
+    resized = tf.image.resize(activation, (side, side)).numpy().transpose(0, 3, 1, 2)
+    tops = np.maximum(resized.max((2, 3), keepdims=True), 1e-12)
+    np.testing.assert_allclose(maps, resized / tops, atol=2e-3)
 
 
 # On the object
