@@ -149,6 +149,18 @@ def test_trials_that_fail_are_told_and_do_not_end_the_search(search, tmp_path):
     assert "defaults failed" in tuning_report.text(result)
 
 
+def test_what_is_wrong_with_every_trial_ends_the_search_and_costs_none(search, tmp_path):
+    def refuse(_):
+        raise errors.UsageError("no such weights")
+
+    for attribute in ("with_bottlenecks", "run"):
+        with pytest.raises(errors.UsageError, match="no such weights"):
+            search(config_of(tmp_path), **{attribute: refuse})
+    bench, result = search(config_of(tmp_path))
+    assert bench.runs[0].learning_rate == TrainConfig.learning_rate
+    assert (len(bench.runs), result.trials, result.failed) == (6, 6, 0)
+
+
 def test_a_search_in_which_all_fails_says_why(search, tmp_path):
     with pytest.raises(errors.TfrError, match=r"No trial came to anything\. the loss is not a number"):
         search(config_of(tmp_path), broken=range(1, 7))

@@ -150,12 +150,13 @@ def _search(study: "optuna.Study", config: TuneConfig, bench: Bench) -> None:
 def _run_next(study: "optuna.Study", config: TuneConfig, bench: Bench, settings: Sequence[Setting]) -> str:
     """Runs a trial; returns what came of it, for people."""
     trial, values = tuning_study.ask(study, settings, config.base.seed)
+    chosen = bench.with_bottlenecks(config.train_config(values, _run_path(config, trial.number)))
     try:
-        outcome = bench.run(config.train_config(values, _run_path(config, trial.number)))
+        outcome = bench.run(chosen)
+    except (UsageError, DatasetError):  # true of every trial: this one is begun again by the next call
+        raise
     except TfrError as err:
         tuning_study.fail(study, trial, str(err))
-        if isinstance(err, (UsageError, DatasetError)):  # true of every trial
-            raise
         return f"trial {trial.number}: {err}"
     trial.set_user_attr(tuning_study.SECONDS, round(outcome.seconds, 1))
     arrays = {"targets": outcome.targets, "probabilities": outcome.probabilities}

@@ -77,10 +77,12 @@ class Bench:
     def run(self, config: TrainConfig) -> Outcome:
         """Runs a trial. One that fine-tunes leaves its run directory.
 
+        Args:
+          config: the trial, `with_bottlenecks`.
+
         Raises:
           TfrError: it came to nothing, such as a loss that is no number.
         """
-        config = self.with_bottlenecks(config)
         if not config.finetune_epochs:
             self._load(config)
         started = time.monotonic()
