@@ -18,6 +18,7 @@ from tfr.train import (
     export_check,
     export_exif,
     export_model,
+    export_runtimes,
     export_saved_model,
     export_tflite,
     export_warmup,
@@ -38,6 +39,12 @@ def exported(trained_run, tmp_path_factory):
     formats = ("saved_model", "tflite", "tflite_int8", "keras")
     config = ExportConfig(run=trained_run, output=folder, formats=formats, name="shapes", calibration_images=24)
     return folder, export.export(config)
+
+
+@pytest.fixture(scope="module")
+def serve(exported):
+    """The signatures of the exported SavedModel."""
+    return tf.saved_model.load(os.path.join(exported[0], "shapes", "1")).signatures
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +161,8 @@ def test_the_saved_model_needs_nothing_of_ours(exported, trained_run, drawn_file
         assert not any(tags[len(chosen) :])
 
 
-def test_pixels_are_taken_in_both_types_and_the_assets_are_the_runs(exported, trained_run):
+def test_pixels_are_taken_in_both_types_and_the_assets_are_the_runs(exported, trained_run, serve):
     folder = os.path.join(exported[0], "shapes", "1")
-    serve = tf.saved_model.load(folder).signatures
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     whole = serve["serving_pixels"](pixels=tf.constant(pixels))
     fraction = serve["serving_pixels_float"](pixels=tf.constant(pixels, tf.float32))
@@ -166,12 +172,11 @@ def test_pixels_are_taken_in_both_types_and_the_assets_are_the_runs(exported, tr
         assert read(os.path.join(folder, "assets", name)) == read(os.path.join(trained_run, name))
 
 
-def test_warmup_requests_are_those_of_tensorflow_serving(exported):
+def test_warmup_requests_are_those_of_tensorflow_serving(exported, serve):
     """Parsed by a schema written here from TensorFlow Serving's .proto files, and answered by the model."""
     log = _prediction_log()
-    folder = os.path.join(exported[0], "shapes", "1")
-    serve = tf.saved_model.load(folder).signatures
-    records = list(tf.data.TFRecordDataset(os.path.join(folder, export_warmup.WARMUP_FILE)).as_numpy_iterator())
+    path = os.path.join(exported[0], "shapes", "1", export_warmup.WARMUP_FILE)
+    records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     assert len(records) >= 2
     for record in records:
         request = log.FromString(record).predict_log.request
@@ -315,6 +320,34 @@ def test_networks_of_mixed_precision_are_exported_in_float32():
     assert export_model.in_float32(exact) is exact
 
 
+def test_a_network_with_a_gradient_of_its_own_is_written(tmp_path, trained_run):
+    """Swish has one, with which TensorFlow saves no graph of constants."""
+    import keras
+
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="silu")(keras.layers.Rescaling(1 / 128, -1)(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(16, 3, activation="silu")(x))
+    network = keras.Model(inputs, keras.layers.Dense(3, activation="sigmoid")(x))
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.normal(size=w.shape) * 0.3 for w in network.get_weights()])
+    labels = ["a", "b", "c"]
+    run = types.SimpleNamespace(path=trained_run, labels=labels, image_size=16, resize="squash", multi_label=True)
+    rule = prediction.TagRule(labels=labels, limits=np.full(3, 0.5), multi_label=True, only_above=True, top_k=None)
+    tagger = export_model.ExportModel(run=run, model=network, rule=rule)
+    pixels = rng.integers(0, 256, (12, 16, 16, 3), np.uint8)
+    expected = network(pixels.astype(np.float32)).numpy()
+    assert expected.std(axis=0).max() > 0.001
+    export_saved_model.write(tagger, str(tmp_path / "net" / "1"))
+    images = [export_runtimes.Image(image, b"") for image in pixels]
+    limits = {"saved_model": 1e-5, "tflite": 1e-5, "tflite_float16": 0.01, "tflite_int8": 0.05}
+    for format, limit in limits.items():
+        name = "net/1" if format == "saved_model" else f"{format}.tflite"
+        if format != "saved_model":
+            export_tflite.write(tagger, str(tmp_path / name), format, pixels)
+        predict = list(export_runtimes.open_format(str(tmp_path), format, name).values())[-1]
+        np.testing.assert_allclose(np.array([predict(image) for image in images]), expected, atol=limit)
+
+
 # What goes wrong
 
 
@@ -412,6 +445,23 @@ def test_other_backbones_export_to_every_format(backbone, drawn, small_train_con
     result = export.export(config_for(str(tmp_path / "run"), tmp_path / "out", formats=formats))
     for row in result.checked:
         assert row.max_difference < 1e-4 or row.format in ("tflite_float16", "tflite_int8"), row
+
+
+@pytest.mark.slow
+def test_a_calibrated_run_of_mixed_precision(drawn, small_train_config, tmp_path):
+    """Trained in bfloat16, exported in float32, its temperature inside."""
+    from tfr.train import calibration, training
+
+    path = str(tmp_path / "run")
+    training.train(small_train_config(drawn[0], path, precision="bfloat16"))
+    calibration.calibrate(path, scale=True)
+    result = export.export(config_for(path, tmp_path / "out", formats=("saved_model", "tflite", "keras")))
+    rows = {row.name: row for row in result.checked}
+    assert 1e-5 < rows["the run's model"].max_difference < 0.05  # bfloat16 itself
+    assert all(row.max_difference < 1e-4 for row in result.checked if row.format)
+    described = json.loads(read(tmp_path / "out" / "export.json"))
+    assert described["run"]["precision"] == "bfloat16"
+    assert described["run"]["temperature"] != 1
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from . import prediction, run_dir
 
+# Swish has a gradient of its own, which a graph without variables cannot be saved with; nobody trains an export.
+SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 PIXELS, PROBABILITIES = "pixels", "probabilities"  # names of input and output in every format
 
 

@@ -24,7 +24,7 @@ from tfr import files
 
 from . import export_exif, export_warmup, run_dir
 from . import preprocessing as pp
-from .export_model import PIXELS, PROBABILITIES, ExportModel
+from .export_model import PIXELS, PROBABILITIES, SAVE_OPTIONS, ExportModel
 
 DEFAULT_SIGNATURE, BYTES_SIGNATURE = "serving_default", "serving_bytes"
 PIXELS_SIGNATURE, FLOAT_SIGNATURE = "serving_pixels", "serving_pixels_float"
@@ -45,7 +45,7 @@ def write(tagger: ExportModel, folder: str) -> None:
         PIXELS_SIGNATURE: server.from_pixels,
         FLOAT_SIGNATURE: server.from_float_pixels,
     }
-    tf.saved_model.save(server, folder, signatures=signatures)
+    tf.saved_model.save(server, folder, signatures=signatures, options=SAVE_OPTIONS)
     export_warmup.write(folder, tagger.run.image_size)
 
 

@@ -19,7 +19,7 @@ from tfr import files
 from tfr.errors import TfrError
 
 from . import export_config, quiet
-from .export_model import PIXELS, PROBABILITIES, ExportModel
+from .export_model import PIXELS, PROBABILITIES, SAVE_OPTIONS, ExportModel
 
 
 def write(tagger: ExportModel, path: str, format: str, calibration: np.ndarray | None = None) -> None:
@@ -57,7 +57,7 @@ def _save_for_conversion(tagger: ExportModel, folder: str) -> None:
     module, network = tf.Module(), tagger.graph(batch_size=1)
     spec = tf.TensorSpec((1, *tagger.model.input_shape[1:]), tf.float32, name=PIXELS)
     module.call = tf.function(lambda pixels: {PROBABILITIES: network(pixels)[0]}, input_signature=[spec])
-    tf.saved_model.save(module, folder, signatures={"serving_default": module.call})
+    tf.saved_model.save(module, folder, signatures={"serving_default": module.call}, options=SAVE_OPTIONS)
 
 
 def _converter(folder: str, *, half: bool = False) -> Any:
