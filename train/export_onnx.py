@@ -44,7 +44,7 @@ def write(tagger: ExportModel, path: str, metadata: dict[str, Any]) -> None:
     if unknown:  # tf2onnx only logs them
         raise TfrError(
             f"tf2onnx cannot take this network: it does not know {', '.join(unknown)}. Leave onnx out, or train "
-            "another backbone (those that were tried: ConvNeXt does not work, the others do)."
+            "another backbone: ConvNeXt is one that does not work."
         )
     _rename_outputs(model)
     onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()})
