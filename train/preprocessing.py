@@ -67,7 +67,7 @@ def decode_window(
         window = choose(shape[0], shape[1])
         target = _fitted(window[2:], size, mode)  # by the window's aspect ratio before it is rounded by scaling
         branches = [_decode_and_crop(data, window, ratio) for ratio in _DCT_SCALES]
-        return resample_to(tf.switch_case(_dct_scale(window[2:], target), branches), target, size)
+        return _resample_to(tf.switch_case(_dct_scale(window[2:], target), branches), target, size)
 
     def from_other() -> tf.Tensor:
         image = tf.io.decode_image(data, channels=3, expand_animations=False)
@@ -101,6 +101,14 @@ def plan_decoding(height: int, width: int, size: int, mode: str) -> DecodingPlan
     ratio = (sides / target.astype(np.float32)).min() / np.float32(_LEAST_LEFT)
     scale = _DCT_SCALES[int(np.sum(ratio >= np.array(_DCT_SCALES[1:], np.float32)))]
     return DecodingPlan(scale, window, (int(target[0]), int(target[1])))
+
+
+def choose_kernel(height: int, width: int, target: tuple[int, int]) -> str:
+    """'average', 'bicubic' or 'bilinear': which kernels `resample` takes, computed without TensorFlow."""
+    shrinking = np.array([height, width], np.float32) / np.array(target, np.float32)
+    if shrinking.max() > _AREA_FROM:
+        return "average"
+    return "bicubic" if shrinking.min() < np.float32(_LEAST_LEFT) else "bilinear"
 
 
 def _decode_and_crop(data: tf.Tensor, window: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
@@ -152,10 +160,10 @@ def resample(image: tf.Tensor, size: int, mode: str = "squash") -> tf.Tensor:
     Returns:
       uint8 (size, size, 3).
     """
-    return resample_to(image, _fitted(tf.shape(image)[:2], size, mode), size)
+    return _resample_to(image, _fitted(tf.shape(image)[:2], size, mode), size)
 
 
-def resample_to(image: tf.Tensor, target: tf.Tensor, size: int) -> tf.Tensor:
+def _resample_to(image: tf.Tensor, target: tf.Tensor, size: int) -> tf.Tensor:
     """As `resample`, to `target`, int32 (2,), which is at most (size, size); black borders make up the rest."""
     shrinking = tf.cast(tf.shape(image)[:2], tf.float32) / tf.cast(target, tf.float32)
     resized = tf.case(
