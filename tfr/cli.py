@@ -48,6 +48,7 @@ COMMANDS = {
     "report": ("tfr.train.commands.report", "One page that says how good a tagger is, in words, figures and images"),
     "export": ("tfr.train.commands.export", "A trained tagger for TensorFlow Serving, phones, ONNX Runtime; checked"),
     "predict": ("tfr.train.commands.predict", "Tag images with a trained tagger"),
+    "serve": ("tfr.train.commands.serve", "Tag images over HTTP, with a page to drop them on"),
     "explain": ("tfr.train.commands.explain", "Heat maps of which part of an image speaks for a label"),
 }
 

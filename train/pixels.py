@@ -78,9 +78,10 @@ class PixelReader:
 
 
 def _resample(pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:
-    kernel = pp.choose_kernel(*pixels.shape[:2], target)
+    height, width, _ = pixels.shape
+    kernel = pp.choose_kernel(height, width, target)
     if kernel == "average":
-        smaller = np.minimum(pixels.shape[:2], target).astype(np.int32)
+        smaller = np.minimum((height, width), target).astype(np.int32)
         resized = tf.raw_ops.ResizeArea(images=pixels[None], size=smaller)
         if tuple(smaller) != target:
             resized = tf.raw_ops.ResizeBicubic(images=resized, size=target, half_pixel_centers=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfr.images import ImageRejectedError
+from tfr.images import ImageOptions, ImageRejectedError
 
 from . import forward, input_pipeline, models, prediction, reading_ahead, run_dir, saved_predictions
 from .image_sources import Unusable
@@ -49,11 +49,11 @@ class Tagger:
       labels: label names in the order of the probabilities.
     """
 
-    def __init__(self, run: run_dir.Run, *, batch_size: int = 32):
-        """Loads the model, which takes a second or more."""
+    def __init__(self, run: run_dir.Run, *, batch_size: int = 32, limits: ImageOptions | None = None):
+        """Loads the model, which takes a second or more. `limits` are those of images."""
         self.run, self.labels, self._batch_size = run, run.labels, batch_size
         self._model = run.load_model()
-        self._reader = PixelReader(run.image_size, run.resize)
+        self._reader = PixelReader(run.image_size, run.resize, limits)
 
     def rule(self, **options: Any) -> prediction.TagRule:
         """The rule by which labels become tags; see prediction.make_rule for the arguments."""
@@ -134,6 +134,14 @@ class Tagger:
                 yield dataclasses.replace(result, image=image, target=target)
                 number += 1
 
+    def read_pixels(self, image: AnyImage) -> np.ndarray:
+        """An image as the model takes it: uint8 (image_size, image_size, 3).
+
+        Raises:
+          ImageRejectedError: it cannot be used.
+        """
+        return self._reader.read(image)
+
     def predict_pixels(
         self, pixels: np.ndarray | tf.Tensor, *, embeddings: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -165,7 +173,7 @@ class Tagger:
         if isinstance(image, Unusable):
             return name, image.reason
         try:
-            return name, self._reader.read(image)
+            return name, self.read_pixels(image)
         except ImageRejectedError as err:
             return name, str(err)
 

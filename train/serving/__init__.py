@@ -1,0 +1,1 @@
+"""A small HTTP server for a trained tagger on one machine."""
