@@ -70,3 +70,10 @@ def test_figures_that_are_not_defined_have_no_interval():
     found = bootstrap.intervals(np.zeros((20, 2)), np.full((20, 2), 0.5))["macro_map"]
     assert np.isnan(found.low)
     assert found.num_samples == 0
+
+
+def test_an_interval_holds_its_figure_where_nearly_all_resamples_are_on_one_side():
+    samples = np.linspace(0.24, 0.3, 500)
+    found = bootstrap.interval(samples, 0.2401)
+    assert found.low <= 0.2401 <= found.high
+    assert bootstrap.interval(samples, 0.27).low < 0.25

@@ -53,7 +53,11 @@ def intervals(
 
 
 def interval(samples: np.ndarray, value: float, confidence: float = 0.95) -> Interval:
-    """The interval of a figure from its resamples (num_samples,), and its value on the examples themselves."""
+    """The interval of a figure from its resamples (num_samples,), and its value on the examples themselves.
+
+    It holds the value always: on a few dozen examples nearly all resamples may lie on one side of it, since rare labels
+    are missing in many of them.
+    """
     usable = samples[np.isfinite(samples)]
     if not len(usable) or not math.isfinite(value):
         return Interval(math.nan, math.nan, 0)
@@ -61,7 +65,7 @@ def interval(samples: np.ndarray, value: float, confidence: float = 0.95) -> Int
     shift = 2 * special.ndtri(np.clip(below, 1 / len(usable), 1 - 1 / len(usable)))
     tail = special.ndtri((1 - confidence) / 2)
     low, high = np.quantile(usable, special.ndtr([shift + tail, shift - tail]))
-    return Interval(float(low), float(high), len(usable))
+    return Interval(min(float(low), value), max(float(high), value), len(usable))
 
 
 def whole(targets: np.ndarray, probabilities: np.ndarray, figures: dict[str, Figure]) -> dict[str, float]:
