@@ -4,10 +4,11 @@
 
 LogisticRegression is fitted for each label, on plain and on standardised embeddings, with C chosen on the validation
 split by macro mAP; the better of the two on validation is what the head has to match. The head is trained as `tfr
-train` does with its defaults, once a seed, on a frozen backbone.
+train` does with its defaults, once a seed; --base_flags adds flags.
 """
 
 import argparse
+import shlex
 import tempfile
 import time
 import warnings
@@ -19,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tfr import dataset_dir
 from tfr.train import backbones, bottlenecks, evaluation, input_pipeline, metrics, training
-from tfr.train.config import DataConfig, TrainConfig
+from tfr.train.commands import train as train_command
 
 _FIGURES = ("macro_map", "micro_map", "macro_roc_auc")
 _CS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -39,16 +40,29 @@ def _probabilities(train, others, c, scaled):
     return found
 
 
-def logistic_regression(train, validation, test, names):
-    """Test metrics of the best (C, scaling) on validation."""
+def _softmax_probabilities(train, others, c, scaled):
+    """One LogisticRegression over all labels; the plain embeddings, which are small, want a larger C."""
+    model = LogisticRegression(C=c if scaled else 300 * c, max_iter=1000)
+    model = make_pipeline(StandardScaler(), model) if scaled else model
+    model.fit(train.values, train.targets.argmax(axis=1))
+    found = [np.zeros_like(other.targets) for other in others]
+    for place, other in zip(found, others, strict=True):
+        place[:, model.classes_] = model.predict_proba(other.values)
+    return found
+
+
+def logistic_regression(train, validation, test, names, *, multi_label=True):
+    """Test metrics of the best (C, scaling) on validation, by macro mAP, or by accuracy for single labels."""
     best = None
+    fit = _probabilities if multi_label else _softmax_probabilities
     for scaled in (False, True):
         for c in _CS:
-            on_validation, on_test = _probabilities(train, (validation, test), c, scaled)
-            score = metrics.compute_metrics(validation.targets, on_validation, names)["macro_map"]
+            on_validation, on_test = fit(train, (validation, test), c, scaled)
+            measured = metrics.compute_metrics(validation.targets, on_validation, names, multi_label=multi_label)
+            score = measured["macro_map" if multi_label else "accuracy"]
             if best is None or score > best[0]:
                 best = score, f"C={c}, {'standardised' if scaled else 'plain'}", on_test
-    return best[1], metrics.compute_metrics(test.targets, best[2], names)
+    return best[1], metrics.compute_metrics(test.targets, best[2], names, multi_label=multi_label)
 
 
 def main():
@@ -56,6 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--base_flags", default="", help="flags of `tfr train`, such as --features=last")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     builder = input_pipeline.open_dataset(args.dataset)
@@ -70,8 +85,9 @@ def main():
     rows = [(f"LogisticRegression ({chosen}), {time.monotonic() - started:.0f} s", measured)]
     for seed in range(args.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            config = TrainConfig(run_dir=f"{folder}/run", data=DataConfig(dataset=args.dataset), seed=seed)
-            seconds = training.train(config).seconds
+            words = [f"--dataset={args.dataset}", f"--run_dir={folder}/run", f"--seed={seed}"]
+            words += shlex.split(args.base_flags)
+            seconds = training.train(train_command.build_config(train_command.FLAGS.parse(words))).seconds
             rows.append(
                 (f"tfr train --seed={seed}, {seconds:.0f} s", evaluation.evaluate(f"{folder}/run", split="test"))
             )

@@ -218,7 +218,7 @@ def small_train_config():
         small = TrainConfig(
             run_dir=str(run_path),
             data=DataConfig(dataset=dataset_dir, batch_size=16),
-            model=ModelConfig(weights="none", image_size=64, hidden_units=(16,), dropout=0.1),
+            model=ModelConfig(weights="none", image_size=64, features="stages", hidden_units=(16,), dropout=0.1),
             epochs=3,
             finetune_epochs=1,
         )

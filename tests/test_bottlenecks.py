@@ -25,6 +25,7 @@ def base(drawn):
         dataset=drawn[0],
         backbone="efficientnet_lite0",
         image_size=SIZE,
+        features="stages",
         dtype="float32",
         num_views=2,
         augment="crop:0.3",
@@ -76,7 +77,9 @@ def test_the_run_is_the_one_that_images_give(make_config, small_train_config, dr
         tmp_path / "direct",
         epochs=2,
         finetune_epochs=0,
-        model=ModelConfig(hidden_units=(16,), dropout=0.1, image_size=SIZE, backbone="efficientnet_lite0"),
+        model=ModelConfig(
+            hidden_units=(16,), dropout=0.1, image_size=SIZE, features="stages", backbone="efficientnet_lite0"
+        ),
     )
     training.train(direct)
     one, other = (run_dir.load(str(tmp_path / name)) for name in ("run", "direct"))
@@ -116,7 +119,7 @@ def test_fine_tuning_goes_on_with_images(make_config, tmp_path):
 def test_training_draws_among_the_views_and_validation_takes_the_plain_one(cached):
     loaded = bottlenecks.load(cached, "train")
     assert loaded.views is not None
-    assert loaded.views.shape[1:] == (2, 1280)
+    assert loaded.views.shape[1:] == (2, 1776)
     size = len(loaded.values)
     batches = bottlenecks.training_batches(loaded, size, 3).take(4).as_numpy_iterator()
     drawn_views = np.zeros((4, size), int) - 1

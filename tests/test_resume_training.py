@@ -43,7 +43,9 @@ def _config(dataset, path, **changes):
     base = TrainConfig(
         run_dir=str(path),
         data=DataConfig(dataset=dataset, batch_size=16, augment="crop,flip", sample="balanced"),
-        model=ModelConfig(weights="none", image_size=32, hidden_units=(8,), dropout=0.3, backbone="mobilenet_v2"),
+        model=ModelConfig(
+            weights="none", image_size=32, hidden_units=(8,), dropout=0.3, backbone="mobilenet_v2", features="stages"
+        ),
         epochs=3,
         finetune_epochs=2,
         schedule="auto",
@@ -125,7 +127,7 @@ def test_a_process_killed_in_either_phase_goes_on(dataset, undisturbed, tmp_path
         f"--dataset={dataset}", f"--run_dir={path}", "--batch_size=16", "--augment=crop,flip", "--sample=balanced",
         "--weights=none", "--image_size=32", "--hidden_units=8", "--dropout=0.3", "--backbone=mobilenet_v2",
         "--epochs=3", "--finetune_epochs=2", "--schedule=auto", "--warmup_epochs=0.5", "--ema_decay=0.9",
-        "--clip_norm=1", "--unfreeze=3", "--layer_decay=0.8", "--checkpoint_secs=0",
+        "--clip_norm=1", "--features=stages", "--unfreeze=3", "--layer_decay=0.8", "--checkpoint_secs=0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "tfr", "train", *flags]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

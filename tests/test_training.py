@@ -98,7 +98,7 @@ def test_prediction_agrees_with_evaluation_and_skips_bad_files(dataset, run_path
     by_id = dict(zip(found.ids, found.probabilities, strict=True))
     for result in (r for r in results if not r.error):
         expected = by_id[os.path.basename(result.image)]
-        np.testing.assert_allclose([dict(result.tags)[name] for name in labels], expected, atol=1e-4)
+        np.testing.assert_allclose([dict(result.tags)[name] for name in labels], expected, atol=5e-4)
         assert [p for _, p in result.tags] == sorted((p for _, p in result.tags), reverse=True)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir, files
 from tfr.errors import DatasetError, UsageError
 
-from . import embedding_plan, forward, input_pipeline, preprocessing, sampling
+from . import embedding_plan, forward, input_pipeline, preprocessing, sampling, stage_means
 from .config import TrainConfig
 from .embedding_dir import FILE, EmbeddingDir, reports_in
 from .embedding_plan import FEATURE, VIEWS_FEATURE, difference
@@ -30,11 +30,13 @@ class Embeddings:
       values: float32 (num_examples, embedding_size).
       targets: float32 (num_examples, num_labels).
       views: of augmented images, (num_examples, num_views, embedding_size); None where there are none.
+      parts: how many of the numbers come from each stage of the backbone, see stage_means; None: all from one.
     """
 
     values: np.ndarray
     targets: np.ndarray
     views: np.ndarray | None = None
+    parts: Sequence[int] | None = None
 
 
 def embed(
@@ -45,14 +47,14 @@ def embed(
     dataset = input_pipeline.for_evaluation(builder, split, shape)
     total = input_pipeline.num_examples(builder, split)
     found = forward.collect(forward.run(backbone, dataset, total=total, description=f"embedding {split}"))
-    return Embeddings(found["output"], found["target"])
+    return Embeddings(found["output"], found["target"], parts=stage_means.widths(backbone))
 
 
 def of_split(config: TrainConfig, backbone: keras.Model, builder: tfds.core.DatasetBuilder, split: str) -> Embeddings:
     """The embeddings of a split as training wants them: read where the config names a directory, else computed."""
     if config.data.bottlenecks is None:
         return embed(backbone, builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
-    return load(config.data.bottlenecks, split)
+    return dataclasses.replace(load(config.data.bottlenecks, split), parts=stage_means.widths(backbone))
 
 
 # Those that `tfr embed` made
@@ -73,10 +75,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
         config.model,
         backbone=config.model.backbone or recipe["backbone"],
         image_size=config.model.image_size or recipe["image_size"],
+        features=config.model.features or recipe["features"],
     )
     wanted = {
         "backbone": model.backbone,
         "image_size": model.image_size,
+        "features": model.features,
         "resize": config.data.resize,
         "preprocessing": preprocessing.VERSION,
     }

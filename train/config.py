@@ -1,4 +1,7 @@
-"""What a training run does, as frozen objects; importing this imports no TensorFlow."""
+"""What a training run does, as frozen objects; importing this imports no TensorFlow.
+
+A field that is None is chosen when the run starts, by what the data and the machine are like: see automatic.choose.
+"""
 
 import dataclasses
 import json
@@ -15,6 +18,7 @@ SCHEDULES = ("cosine", "constant", "auto")
 PRECISIONS = ("float32", "bfloat16")
 SAMPLES = ("shuffled", "balanced")
 POSITIVE_WEIGHTS = ("none", "balanced", "sqrt")
+FEATURES = ("last", "stages")
 
 # Op of --augment: its strength by default, the least and the greatest, and what the strength is.
 AUGMENT_OPS: dict[str, tuple[float, float, float, str]] = {
@@ -49,7 +53,7 @@ class DataConfig:
       bottlenecks: a directory that `tfr embed` made, to take embeddings from in the head phase; None: they are
         computed.
       train_split, validation_split: splits in TFDS's words; slices such as 'train[:80%]' work.
-      batch_size: the global batch size: examples per step over all replicas.
+      batch_size: the global batch size: examples per step over all replicas; None: chosen.
       resize: how an image of another shape becomes square: 'squash' ignores its aspect ratio and keeps all of it,
         'crop' takes the centre, 'pad' adds black borders.
       augment: a key of AUGMENT_PRESETS, or a comma list of AUGMENT_OPS with a strength each if wanted, such as
@@ -63,9 +67,9 @@ class DataConfig:
     bottlenecks: str | None = None
     train_split: str = "train"
     validation_split: str = "validation"
-    batch_size: int = 64
+    batch_size: int | None = None
     resize: str = "squash"
-    augment: str = "flip"
+    augment: str = "light"
     sample: str = "shuffled"
     positive_weights: str = "none"
 
@@ -77,7 +81,9 @@ class ModelConfig:
     Attributes:
       backbone: a key of BACKBONES; None: efficientnet_lite0 if its weights are installed, else mobilenet_v2.
       weights: 'imagenet', 'none' for random ones, or a file.
-      image_size: side of the square input in pixels; None: the backbone's own.
+      image_size: side of the square input in pixels; None: chosen.
+      features: what the head is given: 'last', the backbone's own embedding, or 'stages', the mean feature map of
+        each of its stages beside it, see stage_means.with_stages; None: chosen.
       hidden_units: sizes of the hidden layers of each member of the head; empty for a linear head.
       ensemble_size: members of the head, small networks side by side whose mean predicts.
       dropout: share of the head's inputs (and hidden units) dropped in training.
@@ -86,6 +92,7 @@ class ModelConfig:
     backbone: str | None = None
     weights: str = "imagenet"
     image_size: int | None = None
+    features: str | None = None
     hidden_units: tuple[int, ...] = (256,)
     ensemble_size: int = 4
     dropout: float = 0.7
@@ -98,9 +105,10 @@ class TrainConfig:
     Attributes:
       run_dir: the directory that the run writes.
       data, model: see there.
-      epochs: epochs of the head phase, at most; it stops when `monitor` has not improved for `patience` epochs.
+      epochs: epochs of the head phase, at most; it stops when `monitor` has not improved for `patience` epochs. None:
+        chosen.
       learning_rate: of the head phase, at its height.
-      finetune_epochs: epochs of the fine-tuning phase; 0 for none.
+      finetune_epochs: epochs of the fine-tuning phase; 0 for none; None: chosen.
       finetune_learning_rate: its learning rate, at its height.
       unfreeze: what fine-tuning trains of the backbone: 'all', 'none', or the number of its last blocks.
       layer_decay: in fine-tuning each block of the backbone has the learning rate of the block after it times this;
@@ -132,12 +140,12 @@ class TrainConfig:
     run_dir: str
     data: DataConfig
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    epochs: int = 40
+    epochs: int | None = None
     learning_rate: float = 2e-3
-    finetune_epochs: int = 0
+    finetune_epochs: int | None = None
     finetune_learning_rate: float = 1e-4
     unfreeze: str = "all"
-    layer_decay: float = 1.0
+    layer_decay: float = 0.8
     optimizer: str = "adamw"
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
@@ -159,6 +167,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Checks values and combinations before anything is read."""
         _one_of("--resize", self.data.resize, RESIZE_MODES)
+        if self.model.features is not None:
+            _one_of("--features", self.model.features, FEATURES)
         _one_of("--sample", self.data.sample, SAMPLES)
         _one_of("--positive_weights", self.data.positive_weights, POSITIVE_WEIGHTS)
         parse_augment(self.data.augment)
@@ -172,7 +182,7 @@ class TrainConfig:
                 f"--unfreeze must be all, none or a number of blocks. Received: --unfreeze={self.unfreeze}"
             )
         for flag, value in (("batch_size", self.data.batch_size), ("epochs", self.epochs)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1. Received: --{flag}={value}")
         shares = {"dropout": self.model.dropout, "label_smoothing": self.label_smoothing, "ema_decay": self.ema_decay}
         for flag, share in shares.items():

@@ -4,7 +4,7 @@ import dataclasses
 
 from tfr.errors import UsageError
 
-from .config import RESIZE_MODES, parse_augment
+from .config import FEATURES, RESIZE_MODES, parse_augment
 
 DTYPES = ("float16", "float32")
 _MIXING = ("mixup", "cutmix")
@@ -21,6 +21,7 @@ class EmbedConfig:
       backbone: a key of BACKBONES; None: efficientnet_lite0 if its weights are installed, else mobilenet_v2.
       weights: 'imagenet', 'none' for random ones, or a file.
       image_size: side of the square input in pixels; None: the backbone's own.
+      features: 'last', the backbone's own embedding, or 'stages', which `tfr train` uses; see ModelConfig.
       resize: how an image of another shape becomes square, see DataConfig.
       dtype: of the stored embeddings: 'float16' is half the size and as good for training a head.
       num_views: augmented views of each example to embed beside the plain one.
@@ -38,6 +39,7 @@ class EmbedConfig:
     backbone: str | None = None
     weights: str = "imagenet"
     image_size: int | None = None
+    features: str = "last"
     resize: str = "squash"
     dtype: str = "float16"
     num_views: int = 0
@@ -51,7 +53,11 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         """Checks values before anything is read."""
-        for flag, value, allowed in (("dtype", self.dtype, DTYPES), ("resize", self.resize, RESIZE_MODES)):
+        for flag, value, allowed in (
+            ("dtype", self.dtype, DTYPES),
+            ("features", self.features, FEATURES),
+            ("resize", self.resize, RESIZE_MODES),
+        ):
             if value not in allowed:
                 raise UsageError(f"--{flag} must be one of {', '.join(allowed)}. Received: --{flag}={value}")
         if mixing := [name for name, _ in parse_augment(self.augment) if name in _MIXING]:

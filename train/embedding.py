@@ -12,7 +12,16 @@ import tensorflow_datasets as tfds
 from tfr import folder_lock, runners
 from tfr.errors import DatasetError, UsageError
 
-from . import backbones, embedding_job, embedding_plan, embedding_writer, forward, input_pipeline, preprocessing
+from . import (
+    backbones,
+    embedding_job,
+    embedding_plan,
+    embedding_writer,
+    forward,
+    input_pipeline,
+    preprocessing,
+    stage_means,
+)
 from .embed_config import EmbedConfig
 from .embedding_dir import EmbeddingDir
 from .embedding_plan import FEATURE, VIEWS_FEATURE, Recipe, Shard
@@ -123,7 +132,8 @@ def _build_backbone(config: EmbedConfig, name: str) -> keras.Model:
     if weights is None:
         keras.utils.set_random_seed(config.seed)  # as training does: the same seed gives the same network
     image_size = (config.image_size, config.image_size) if config.image_size else None
-    return backbones.build_backbone(name, weights=weights, image_size=image_size)
+    backbone = backbones.build_backbone(name, weights=weights, image_size=image_size)
+    return stage_means.with_stages(backbone) if config.features == "stages" else backbone
 
 
 def make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
@@ -132,6 +142,7 @@ def make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
         backbone=backbone.name,
         weights=embedding_plan.weights_digest(backbone),
         image_size=backbone.input_shape[1],
+        features=config.features,
         resize=config.resize,
         preprocessing=preprocessing.VERSION,
         embedding_size=backbone.output_shape[1],

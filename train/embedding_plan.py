@@ -27,6 +27,7 @@ class Recipe:
       backbone: its name in BACKBONES.
       weights: a digest of the values of its weights.
       image_size, resize: how images become its input, see DataConfig.
+      features: what of it is taken, see ModelConfig.
       preprocessing: preprocessing.VERSION.
       embedding_size: numbers in an embedding.
       dtype: of the numbers.
@@ -37,6 +38,7 @@ class Recipe:
     backbone: str
     weights: str
     image_size: int
+    features: str
     resize: str
     preprocessing: int
     embedding_size: int

@@ -57,7 +57,7 @@ class Explainer:
 
     Attributes:
       run: the run.
-      head: the part of the model behind its last feature map.
+      head: the part of the model behind its last feature map, see feature_maps.cut.
       backbone: the part before it.
     """
 
@@ -66,9 +66,9 @@ class Explainer:
         self.run = run
         model = run.load_model()
         logits = model.get_layer(models.LOGITS).output
-        feature_map = feature_maps.last_feature_map(logits)
-        self.backbone = keras.Model(model.input, feature_map)
-        self.head = keras.Model(feature_map, [logits, model.output])
+        features = feature_maps.cut(logits)
+        self.backbone = keras.Model(model.input, features)
+        self.head = keras.Model(features, [logits, model.output])
         size = (run.image_size, run.image_size)
         self._map_features = tf.function(
             lambda pixels: self.backbone(tf.cast(pixels, tf.float32), training=False),
@@ -102,6 +102,9 @@ class Explainer:
     def grad_cam(self, pixels: np.ndarray, label_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Heat maps by Grad-CAM: the last feature map, its channels weighted by what they do to the label's logit.
 
+        Where the head is given earlier stages too (`--features=stages`), what those say is in no map;
+        integrated_gradients has it.
+
         Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
         2017.
 
@@ -122,15 +125,16 @@ class Explainer:
         maps = np.concatenate(found)
         return _divide(maps, maps.max(axis=(2, 3), keepdims=True))
 
-    def _class_activation(self, features: tf.Tensor, label_ids: tf.Tensor) -> tf.Tensor:
+    def _class_activation(self, features: tf.Tensor | list[tf.Tensor], label_ids: tf.Tensor) -> tf.Tensor:
         """Feature maps and a label for each to class activation maps (n, image_size, image_size), not yet scaled."""
+        last_map = tf.nest.flatten(features)[0]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(features)
+            tape.watch(last_map)
             logits = self.head(features, training=False)[0]
             chosen = tf.gather(logits, label_ids, batch_dims=1)
-        gradients = tf.cast(tape.gradient(chosen, features), tf.float32)
+        gradients = tf.cast(tape.gradient(chosen, last_map), tf.float32)
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-        maps = tf.nn.relu(tf.reduce_sum(weights * tf.cast(features, tf.float32), axis=-1, keepdims=True))
+        maps = tf.nn.relu(tf.reduce_sum(weights * tf.cast(last_map, tf.float32), axis=-1, keepdims=True))
         return tf.image.resize(maps, (self.run.image_size, self.run.image_size))[..., 0]
 
     def integrated_gradients(

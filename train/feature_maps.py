@@ -5,6 +5,20 @@ from collections.abc import Sequence
 
 import keras
 
+from . import stage_means
+
+
+def cut(output: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Where to cut a tagger in two: its last feature map, and whatever else the part behind it is given.
+
+    The latter are the means of earlier stages, where the head has them; see stage_means.with_stages.
+    """
+    joined = [tensor for tensor in _all_sources(output) if stage_means.is_joined(tensor)]
+    if not joined:
+        return [last_feature_map(output)]
+    *means, embedding = _sources(joined[0])
+    return [last_feature_map(embedding), *means]
+
 
 def last_feature_map(output: keras.KerasTensor) -> keras.KerasTensor:
     """Finds the last feature map of a network by its graph, whatever its layers are called.
@@ -22,7 +36,7 @@ def last_feature_map(output: keras.KerasTensor) -> keras.KerasTensor:
     Raises:
       ValueError: there is none.
     """
-    number = _number(output)
+    number = {id(tensor): place for place, tensor in enumerate(_all_sources(output))}
     pending = [(-number[id(output)], output)]  # what has to be known to compute the output, the last to be made first
     waiting = {id(output)}
     while pending:
@@ -46,17 +60,17 @@ def _sources(tensor: keras.KerasTensor) -> Sequence[keras.KerasTensor]:
     return history.operation._inbound_nodes[history.node_index].input_tensors
 
 
-def _number(output: keras.KerasTensor) -> dict[int, int]:
-    """Numbers all tensors behind one, by id, so that each comes after those that it is computed from."""
-    number: dict[int, int] = {}
+def _all_sources(output: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """A tensor and all that it is computed from, each after those that it is computed from itself."""
+    found: dict[int, keras.KerasTensor] = {}
     stack = [(output, False)]
     while stack:  # not by recursion: networks are deeper than Python's stack
         tensor, sources_done = stack.pop()
-        if id(tensor) in number:
+        if id(tensor) in found:
             continue
         if sources_done:
-            number[id(tensor)] = len(number)
+            found[id(tensor)] = tensor
         else:
             stack.append((tensor, True))
             stack += [(source, False) for source in _sources(tensor)]
-    return number
+    return list(found.values())

@@ -77,7 +77,7 @@ def num_examples(builder: tfds.core.DatasetBuilder, split: Any) -> int:
             raise DatasetError(f"{builder.info.full_name} has no split {name!r}. It has {list(builder.info.splits)}.")
     try:
         return builder.info.splits[split].num_examples
-    except (ValueError, AssertionError) as err:
+    except (ValueError, AssertionError, NotImplementedError) as err:
         raise DatasetError(
             f"{builder.info.full_name}: TFDS cannot read split {split!r} ({' '.join(str(err).split())}). "
             "Slices look like 'train[:80%]', 'train[5:]' or 'train[:2shard]'."

@@ -22,6 +22,7 @@ def build_head(
     dropout: float = 0.5,
     mean: np.ndarray | None = None,
     variance: np.ndarray | None = None,
+    groups: Sequence[int] | None = None,
     prior: np.ndarray | None = None,
 ) -> keras.Model:
     """Builds the classifier that stands on a backbone: an ensemble of small networks, side by side in one.
@@ -39,6 +40,8 @@ def build_head(
       dropout: share of the inputs of every dense layer dropped in training.
       mean, variance: of the training embeddings, float32 (embedding_size,): inputs are centred, and divided by one
         common scale, which keeps what differs much between images large.
+      groups: sizes of the parts of an embedding that have a scale each, see stage_means.widths; None: it is one part.
+        Narrow parts are made larger, so that all vary as much in sum: else the widest drowns the others.
       prior: share of training examples that carry each label, float32 (num_labels,): the biases start at its logit,
         so that the first steps are not spent on learning how frequent labels are.
 
@@ -48,7 +51,14 @@ def build_head(
     inputs = keras.Input((embedding_size,), name="embedding")
     x = inputs
     if mean is not None and variance is not None:
-        common = np.full(embedding_size, variance.mean() + 1e-6, np.float32)
+        parts = np.split(variance, np.cumsum(groups or [embedding_size])[:-1])
+        shares = [len(part) * len(parts) / embedding_size for part in parts]  # so that each part weighs the same
+        common = np.concatenate(
+            [
+                np.full(len(part), share * part.mean() + 1e-6, np.float32)
+                for part, share in zip(parts, shares, strict=True)
+            ]
+        )
         x = keras.layers.Normalization(mean=mean, variance=common, name="standardize")(x)
     x = keras.layers.RepeatVector(num_members, name="members")(keras.layers.Dropout(dropout, name="dropout")(x))
     for number, units in enumerate(hidden_units, 1):

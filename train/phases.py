@@ -55,7 +55,7 @@ class Position:
       phase: its name.
       epoch, step: epochs finished, steps taken in the one after them.
       loss: sum of the losses of those steps.
-      best, waited: the best value of `monitor`, and epochs since then.
+      best, waited: the best value of `monitor`, of the phases before this one too, and epochs since then.
       plateau_waited: epochs since the last better value or fall of the learning rate.
       plateau: what the learning rate is multiplied by now.
       rows: history of all phases, an epoch each.
@@ -117,6 +117,8 @@ class PhaseRunner:
         if saved:
             self._loop.set_state(saved["state"])
             self._best = saved.get("best", [])
+        elif position.best is not None:  # what the phase before came to is to be beaten
+            self._best = self._loop.raw_weights()
         done = position.epoch * phase.steps_per_epoch + position.step
         with progress.bar(phase.epochs * phase.steps_per_epoch, phase.name, "steps") as self._bar:
             self._bar.update(done)

@@ -13,6 +13,8 @@ from . import input_pipeline
 from .config import DataConfig
 from .preprocessing import UNKNOWN
 
+_NUM_IMAGES = 20
+
 
 class Preview(NamedTuple):
     """The PNG file that was written, and what stands under each image."""
@@ -25,7 +27,7 @@ def draw_batches(config: DataConfig, *, image_size: int, seed: int = 0, output: 
     """Writes the first training batch of a dataset, with its labels, as a contact sheet.
 
     Args:
-      config: what to draw and how; the batch size is the number of images.
+      config: what to draw and how; the batch size is the number of images, 20 where it is not given.
       image_size: side of the images in pixels.
       seed: of the order and the augmentation.
       output: PNG file; default: <name>-<split>-augmented.png in the working directory.
@@ -36,7 +38,7 @@ def draw_batches(config: DataConfig, *, image_size: int, seed: int = 0, output: 
     """
     builder = input_pipeline.open_dataset(config.dataset, config.data_dir)
     names = dataset_dir.label_names(builder)
-    shape = input_pipeline.BatchShape(image_size, config.batch_size, config.resize)
+    shape = input_pipeline.BatchShape(image_size, config.batch_size or _NUM_IMAGES, config.resize)
     batches = input_pipeline.for_training(
         builder, config.train_split, shape, augment=config.augment, sample=config.sample, seed=seed
     )

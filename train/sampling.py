@@ -97,3 +97,14 @@ def positive_weights(positives: np.ndarray, negatives: np.ndarray, mode: str) ->
     ratios = np.where(both, negatives / np.maximum(positives, 1), 1.0)
     exponent = {"balanced": 1.0, "sqrt": 0.5}[mode]
     return np.clip(ratios**exponent, 1 / _MAX_WEIGHT, _MAX_WEIGHT).astype(np.float32)
+
+
+def prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """What share of the known targets of each label are positive, counted by the weights of the loss.
+
+    Args:
+      targets: (num_examples, num_labels) of 1, 0 and preprocessing.UNKNOWN.
+      weights: of the positives, see positive_weights.
+    """
+    positives = (targets == 1).sum(axis=0) * (1.0 if weights is None else weights)
+    return positives / np.maximum(positives + (targets == 0).sum(axis=0), 1e-9)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from typing import Any
 
 import keras
@@ -11,20 +12,29 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir
 from tfr.errors import DatasetError, UsageError
 
-from . import backbones, checkpoints, distribution, history, input_pipeline, models, run_dir
+from . import automatic, checkpoints, distribution, facts, history, input_pipeline, models, run_dir
 from .config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the phases have in common; see `prepare`."""
+    """What the phases have in common; see `prepare`.
+
+    Attributes:
+      config: without open fields.
+      choices: what was open in the config that `prepare` was given.
+      seconds_to_embed: about how long that will take; None where it is not known.
+    """
 
     config: TrainConfig
+    choices: list[automatic.Choice]
+    seconds_to_embed: float | None
     builder: tfds.core.DatasetBuilder
     strategy: tf.distribute.Strategy
     names: list[str]
     multi_label: bool
     image_size: int
+    batch_size: int
     train_split: str
     validation_split: str
     history: history.History
@@ -33,20 +43,28 @@ class Task:
     @property
     def steps_per_epoch(self) -> int:
         """Full global batches in one pass over the training split."""
-        return input_pipeline.num_examples(self.builder, self.train_split) // self.config.data.batch_size
+        return input_pipeline.num_examples(self.builder, self.train_split) // self.batch_size
 
     @property
     def shape(self) -> input_pipeline.BatchShape:
         """What batches of images look like."""
-        return input_pipeline.BatchShape(self.image_size, self.config.data.batch_size, self.config.data.resize)
+        return input_pipeline.BatchShape(self.image_size, self.batch_size, self.config.data.resize)
 
 
 def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> Task:
     """Opens everything, and says what does not fit before anything is written; without `writes`, nothing ever is."""
     builder = input_pipeline.open_dataset(config.data.dataset, config.data.data_dir)
     strategy = distribution.make_strategy(config.strategy, config.num_virtual_devices)
-    distribution.per_replica_batch_size(config.data.batch_size, strategy)
     train_split, validation_split = _choose_splits(config, builder)
+    choices: list[automatic.Choice] = []
+    seconds = None
+    if automatic.is_open(config):
+        found = facts.gather(builder, train_split, validation_split, backbone_name, strategy)
+        config, choices = automatic.choose(config, found)
+        seconds = automatic.seconds_to_embed(found, config.model.image_size or found.backbone_size)
+    assert config.data.batch_size
+    assert config.model.image_size
+    _check_batch_size(config.data.batch_size, builder, train_split, strategy)
     _check_positive_weights(config, builder)
     is_chief = distribution.is_chief(strategy)
     writes = writes and is_chief
@@ -55,11 +73,14 @@ def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> 
     distribution.from_chief(strategy, 0.0)  # the others wait until the directory is as it should be
     return Task(
         config=config,
+        choices=choices,
+        seconds_to_embed=seconds,
         builder=builder,
         strategy=strategy,
         names=dataset_dir.label_names(builder),
         multi_label=dataset_dir.label_key(builder) == "labels",
-        image_size=config.model.image_size or backbones.get_backbone(backbone_name).image_size[0],
+        image_size=config.model.image_size,
+        batch_size=config.data.batch_size,
         train_split=train_split,
         validation_split=validation_split,
         history=history.History(config.run_dir, enabled=writes),
@@ -67,19 +88,34 @@ def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> 
     )
 
 
+def say_choices(task: Task) -> None:
+    """Tells on standard error what was chosen and why, and about how long the embeddings will take."""
+    if not task.choices or not distribution.is_chief(task.strategy):
+        return
+    print("Chosen, as no flag says otherwise:", automatic.text(task.choices), sep="\n", file=sys.stderr)
+    if task.seconds_to_embed and not task.config.data.bottlenecks:
+        minutes = task.seconds_to_embed / 60
+        print(f"Embedding will take about {minutes:.1f} min on this machine.", file=sys.stderr, flush=True)
+
+
 def _choose_splits(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
     """The training and validation split; a dataset without the latter lends the last tenth of the former."""
     train_split, validation_split = config.data.train_split, config.data.validation_split
     if validation_split == "validation" and "validation" not in builder.info.splits and "[" not in train_split:
         train_split, validation_split = f"{train_split}[:90%]", f"{train_split}[90%:]"
-    num_train = input_pipeline.num_examples(builder, train_split)
     if not input_pipeline.num_examples(builder, validation_split):
         raise DatasetError(f"{builder.info.full_name}: split {validation_split!r} is empty; --validation_split?")
-    if num_train < config.data.batch_size:
-        raise UsageError(
-            f"--batch_size={config.data.batch_size} is more than the {num_train} examples of {train_split!r}."
-        )
     return train_split, validation_split
+
+
+def _check_batch_size(
+    batch_size: int, builder: tfds.core.DatasetBuilder, train_split: str, strategy: tf.distribute.Strategy
+) -> None:
+    """Raises where it does not divide by the replicas, or an epoch has less than one batch."""
+    distribution.per_replica_batch_size(batch_size, strategy)
+    num_train = input_pipeline.num_examples(builder, train_split)
+    if num_train < batch_size:
+        raise UsageError(f"--batch_size={batch_size} is more than the {num_train} examples of {train_split!r}.")
 
 
 def _check_positive_weights(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> None:
@@ -97,6 +133,7 @@ def describe(task: Task, backbone_name: str, model: keras.Model, seconds: float)
     strategy = task.strategy
     return {
         **dataclasses.asdict(task.config),
+        "automatic": [dataclasses.asdict(choice) for choice in task.choices],
         "resolved": {
             "backbone": backbone_name,
             "image_size": task.image_size,
@@ -110,7 +147,7 @@ def describe(task: Task, backbone_name: str, model: keras.Model, seconds: float)
             "num_validation": input_pipeline.num_examples(task.builder, task.validation_split),
             "strategy": type(strategy).__name__,
             "num_replicas": strategy.num_replicas_in_sync,
-            "per_replica_batch_size": task.config.data.batch_size // strategy.num_replicas_in_sync,
+            "per_replica_batch_size": task.batch_size // strategy.num_replicas_in_sync,
             "steps_per_epoch": task.steps_per_epoch,
             "parameters": models.count_parameters(model.variables),
             "seconds": round(seconds, 1),

@@ -22,6 +22,7 @@ from . import (
     plots,
     run_dir,
     sampling,
+    stage_means,
     summaries,
     threshold_tuning,
 )
@@ -87,6 +88,8 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     backbone_name = config.model.backbone or backbones.default_backbone()
     backbones.get_backbone(backbone_name)
     task = task_lib.prepare(config, backbone_name)
+    config = task.config
+    task_lib.say_choices(task)
     backbone, train_set, validation = embed(task, backbone_name)
     targets = validation.targets
     positive_weights = _positive_weights(task, train_set)
@@ -98,7 +101,7 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     if position.phase == "head":
         probabilities = _train_head(task, head, train_set, validation, positive_weights, position, arrays)
         summaries.write_predictions(task, "head", targets, probabilities, position.epoch)
-        position, arrays = Position(phase="finetune", rows=position.rows), None
+        position, arrays = Position(phase="finetune", best=position.best, rows=position.rows), None
     with task.strategy.scope():
         logits_model = models.join(backbone, head)
     if config.finetune_epochs:
@@ -115,6 +118,8 @@ def embed(task: Task, backbone_name: str) -> tuple[keras.Model, bottlenecks.Embe
         weights = None if config.model.weights == "none" else config.model.weights
         size = (task.image_size, task.image_size)
         backbone = backbones.build_backbone(backbone_name, weights=weights, image_size=size)
+        if config.model.features == "stages":
+            backbone = stage_means.with_stages(backbone)
         models.set_trainable(backbone, 0)
     bottlenecks.check(config, backbone, task.builder)
     train_set, validation = (
@@ -140,12 +145,6 @@ def _positive_weights(task: Task, train_set: bottlenecks.Embeddings) -> np.ndarr
     return sampling.positive_weights(positives, negatives, task.config.data.positive_weights)
 
 
-def _prior(targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """What share of the known targets of each label are positive, counted by the weights of the loss."""
-    positives = (targets == 1).sum(axis=0) * (1.0 if weights is None else weights)
-    return positives / np.maximum(positives + (targets == 0).sum(axis=0), 1e-9)
-
-
 def _build_head(task: Task, train_set: bottlenecks.Embeddings, weights: np.ndarray | None) -> keras.Model:
     config = task.config.model
     keras.utils.set_random_seed(task.config.seed)  # again: the head does not depend on what the backbone drew
@@ -158,7 +157,8 @@ def _build_head(task: Task, train_set: bottlenecks.Embeddings, weights: np.ndarr
             dropout=config.dropout,
             mean=train_set.values.mean(axis=0),
             variance=train_set.values.var(axis=0),
-            prior=_prior(train_set.targets, weights),
+            groups=train_set.parts,
+            prior=sampling.prior(train_set.targets, weights),
         )
 
 
@@ -182,7 +182,7 @@ def _train_head(
     def batches(start_step: int, input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
         return bottlenecks.training_batches(
             train_set,
-            config.data.batch_size,
+            task.batch_size,
             config.seed,
             sample=config.data.sample,
             start_step=start_step,
@@ -289,7 +289,7 @@ def _phase(task: Task, name: str) -> Phase:
     auto = config.schedule == "auto"
     return Phase(
         name=name,
-        epochs=config.finetune_epochs if name == "finetune" else config.epochs,
+        epochs=(config.finetune_epochs if name == "finetune" else config.epochs) or 0,
         steps_per_epoch=task.steps_per_epoch,
         monitor=config.monitor,
         patience=_AUTO_PATIENCE[name] if auto else config.patience,

@@ -12,7 +12,7 @@ import numpy as np
 from tfr import progress
 from tfr.errors import TfrError
 
-from . import bottlenecks, embedding, metrics, run_dir, saved_predictions, training
+from . import automatic, bottlenecks, embedding, metrics, run_dir, saved_predictions, training
 from . import task as task_lib
 from .config import TrainConfig
 from .embed_config import EmbedConfig
@@ -55,7 +55,11 @@ class Bench:
         return task_lib.prepare(config, config.model.backbone or "", writes=False)
 
     def with_bottlenecks(self, config: TrainConfig) -> TrainConfig:
-        """The same run on embeddings that are kept with the search; they are made now if they are not there."""
+        """The same run on embeddings that are kept with the search; they are made now if they are not there.
+
+        What the config leaves open is what was chosen for the first backbone.
+        """
+        config = automatic.fill(config, self.task.config)
         backbone, data = config.model.backbone or "", config.data
         if backbone not in self._made:
             path = os.path.join(self._config.output, EMBEDDINGS, backbone)
@@ -66,6 +70,7 @@ class Bench:
                 backbone=backbone,
                 weights=config.model.weights,
                 image_size=config.model.image_size,
+                features=config.model.features or "last",
                 resize=data.resize,
                 dtype="float32",  # the very numbers that training without them has
                 seed=config.seed,

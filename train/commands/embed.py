@@ -18,7 +18,7 @@ from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 
 from .. import backbones
-from ..config import AUGMENT_OPS, AUGMENT_PRESETS, RESIZE_MODES
+from ..config import AUGMENT_OPS, AUGMENT_PRESETS, FEATURES, RESIZE_MODES
 from ..embed_config import DTYPES, EmbedConfig
 
 FLAGS = CommandFlags()
@@ -36,6 +36,9 @@ _BACKBONE = _model.string(
 )
 _WEIGHTS = _model.string("weights", _DEFAULT.weights, "'imagenet', 'none' for random ones, or a weights file.")
 _IMAGE_SIZE = _model.integer("image_size", None, "Side of the input in pixels. Default: the backbone's own.", lower=16)
+_FEATURES = _model.enum(
+    "features", _DEFAULT.features, FEATURES, "The last embedding, or with the means of all stages before it."
+)
 _RESIZE = _model.enum("resize", _DEFAULT.resize, RESIZE_MODES, "How images become square.")
 _BATCH_SIZE = _model.integer("batch_size", _DEFAULT.batch_size, "Images per step.", lower=1)
 
@@ -71,6 +74,7 @@ def main(args: list[str]) -> None:
         backbone=_BACKBONE.value,
         weights=_WEIGHTS.value,
         image_size=_IMAGE_SIZE.value,
+        features=_FEATURES.value,
         resize=_RESIZE.value,
         dtype=_DTYPE.value,
         num_views=_VIEWS.value,

@@ -2,12 +2,12 @@
 
 Usage:
   tfr train --dataset=data/posters/1.0.0 --run_dir=runs/posters
-  tfr train --dataset=data/posters --run_dir=runs/deep --finetune_epochs=5 --finetune_learning_rate=3e-5
+  tfr train --dataset=data/posters --run_dir=runs/deep --finetune_epochs=5 --unfreeze=4
   tfr train --bottlenecks=data/posters_efficientnet_lite0 --run_dir=runs/head      (embeddings from `tfr embed`)
 
 A head is trained on the embeddings of a frozen backbone; --finetune_epochs then trains all layers on images. Batches
 are split over all GPUs; --num_virtual_devices=2 tries that on a CPU. A killed run goes on where it was when the
-same command is run again.
+same command is run again. What the flags leave open is chosen by dataset and devices, and said with the reasons.
 """
 
 import json
@@ -18,6 +18,7 @@ from .. import backbones
 from ..config import (
     AUGMENT_OPS,
     AUGMENT_PRESETS,
+    FEATURES,
     LOSSES,
     OPTIMIZERS,
     POSITIVE_WEIGHTS,
@@ -47,7 +48,7 @@ _VALIDATION_SPLIT = _data.string(
     "validation_split", _DEFAULT.data.validation_split, "Split that decides which weights are kept."
 )
 _BATCH_SIZE = _data.integer(
-    "batch_size", _DEFAULT.data.batch_size, "Global batch size: examples per step over all replicas.", lower=1
+    "batch_size", None, "Global batch size: examples per step over all replicas. Default: by the dataset.", lower=1
 )
 _RESIZE = _data.enum("resize", _DEFAULT.data.resize, RESIZE_MODES, "How images become square.")
 _AUGMENT = _data.string(
@@ -74,7 +75,15 @@ _BACKBONE = _model.string(
     "mobilenet_v2.",
 )
 _WEIGHTS = _model.string("weights", _DEFAULT.model.weights, "'imagenet', 'none' for random ones, or a weights file.")
-_IMAGE_SIZE = _model.integer("image_size", None, "Side of the input in pixels. Default: the backbone's own.", lower=16)
+_IMAGE_SIZE = _model.integer(
+    "image_size",
+    None,
+    "Side of the input in pixels. Default: by the dataset, 1 to 2 times the backbone's own.",
+    16,
+)
+_FEATURES = _model.enum(
+    "features", None, FEATURES, "What the head is given: the last embedding, or means of all stages. Default: stages."
+)
 _HIDDEN_UNITS = _model.list(
     "hidden_units",
     [str(n) for n in _DEFAULT.model.hidden_units],
@@ -86,12 +95,12 @@ _DROPOUT = _model.float(
 )
 
 _training = FLAGS.group("Training")
-_EPOCHS = _training.integer("epochs", _DEFAULT.epochs, "Epochs of the head phase, at most.", lower=1)
+_EPOCHS = _training.integer("epochs", None, "Epochs of the head phase, at most. Default: by the dataset.", lower=1)
 _LEARNING_RATE = _training.float(
     "learning_rate", _DEFAULT.learning_rate, "Learning rate of the head phase, at its height.", lower=0.0
 )
 _FINETUNE_EPOCHS = _training.integer(
-    "finetune_epochs", _DEFAULT.finetune_epochs, "Epochs of the fine-tuning phase, at most.", lower=0
+    "finetune_epochs", None, "Epochs of the fine-tuning phase, at most. Default: 10 on GPUs, else 0.", lower=0
 )
 _FINETUNE_RATE = _training.float(
     "finetune_learning_rate", _DEFAULT.finetune_learning_rate, "Learning rate of the fine-tuning phase.", lower=0.0
@@ -180,6 +189,7 @@ def build_config(args: list[str]) -> TrainConfig:
             backbone=_BACKBONE.value,
             weights=_WEIGHTS.value,
             image_size=_IMAGE_SIZE.value,
+            features=_FEATURES.value,
             hidden_units=_units(_HIDDEN_UNITS.value),
             ensemble_size=_ENSEMBLE.value,
             dropout=_DROPOUT.value,

@@ -44,9 +44,13 @@ _FINETUNE_EPOCHS = _search.integer(
 
 _training = FLAGS.group("The same in all trials")
 _WEIGHTS = _training.string("weights", _DEFAULT.model.weights, "'imagenet', 'none' for random ones, or a weights file.")
-_IMAGE_SIZE = _training.integer("image_size", None, "Side of the input in pixels. Default: the backbone's own.", 16)
-_BATCH_SIZE = _training.integer("batch_size", _DEFAULT.data.batch_size, "Global batch size.", lower=1)
-_EPOCHS = _training.integer("epochs", _DEFAULT.epochs, "Epochs of the head phase, at most.", lower=1)
+_IMAGE_SIZE = _training.integer("image_size", None, "Side of the input in pixels. Default: as in train.", 16)
+_BATCH_SIZE = _training.integer(
+    "batch_size", _DEFAULT.data.batch_size, "Global batch size. Default: as in train.", lower=1
+)
+_EPOCHS = _training.integer(
+    "epochs", _DEFAULT.epochs, "Epochs of the head phase, at most. Default: as in train.", lower=1
+)
 _SEED = _training.integer("seed", _DEFAULT.seed, "Fixes trials and training.", lower=0)
 
 _output = FLAGS.group("Output")
