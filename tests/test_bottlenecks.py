@@ -154,6 +154,7 @@ class Killed(BaseException):
     """Stands for what ends a process."""
 
 
+@pytest.mark.slow
 def test_a_killed_run_comes_to_the_same_weights(make_config, monkeypatch, tmp_path):
     training.train(make_config(run_dir=str(tmp_path / "undisturbed")))
     real, count = training.Loop.run, 0

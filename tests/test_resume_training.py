@@ -79,6 +79,7 @@ def _assert_same(path, undisturbed):
     assert not (pathlib.Path(path) / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_died_several_times_in_both_phases_comes_to_the_same_weights(
     dataset, undisturbed, tmp_path, monkeypatch
 ):

@@ -108,6 +108,7 @@ def test_only_bad_files_still_give_a_result_each(run_path, dataset):
     assert [result.error.split(":")[0] for result in results] == ["empty", "not_an_image"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(dataset, run_path, tmp_path, small_train_config):
     training.train(small_train_config(dataset[0], tmp_path / "again"))
     first, second = ((pathlib.Path(path) / "history.csv").read_text() for path in (run_path, tmp_path / "again"))

@@ -259,6 +259,7 @@ def test_importance_is_that_of_the_settings_that_matter(search, tmp_path):
 FLAGS = ["--weights=none", "--image_size=64", "--batch_size=16", "--epochs=1"]
 
 
+@pytest.mark.slow
 def test_the_best_is_trained_as_a_run_of_its_own(drawn, tmp_path, capsys):
     flags = [f"--dataset={drawn[0]}", f"--output={tmp_path / 'search'}", *FLAGS, "--max_trials=2", "--json"]
     assert cli.main(["tune", *flags]) == 0
