@@ -31,7 +31,8 @@ ONNX = ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.31"]
 TEST = [
     *ONNX,
     *SERVE,
-    "pytest>=8.0", "pytest-xdist>=3.6", "apache-beam[dask]>=2.77", "cleanlab>=2.9", "dill>=0.4", "mlcroissant>=1.0.22", "pillow-heif>=1.1",
+    "pytest>=8.0", "pytest-xdist>=3.6", "apache-beam[dask]>=2.77", "cleanlab>=2.9", "dill>=0.4", "mlcroissant>=1.0.22",
+    "pillow-heif>=1.1",
     "optuna>=5.0", "weasyprint>=70.0", "nbclient>=0.10", "ipykernel>=7.0",
 ]  # fmt: skip
 
