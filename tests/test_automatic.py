@@ -91,6 +91,16 @@ def test_small_datasets_get_more_epochs_up_to_a_limit():
     assert chosen(few, num_train=222).epochs == 200
 
 
+@pytest.mark.parametrize(
+    ("num_validation", "changes", "keep"),
+    [(28, {}, "last"), (268, {}, "best"), (28, {"schedule": "constant"}, "best"), (28, {"keep": "best"}, "best")],
+)
+def test_few_examples_do_not_decide_which_epoch_is_kept(num_validation, changes, keep):
+    config, choices = automatic.choose_keep(dataclasses.replace(OPEN, **changes), num_validation)
+    assert config.keep == keep
+    assert len(choices) == ("keep" not in changes)
+
+
 def test_embeddings_of_all_stages_must_fit_into_memory():
     assert chosen().model.features == "stages"
     assert chosen(num_train=10**6).model.features == "last"

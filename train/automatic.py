@@ -19,6 +19,7 @@ _LEAST_BATCH, _BATCH = 8, 64
 _STEPS_PER_EPOCH = 8  # of a small dataset, at least
 _EPOCHS, _MOST_EPOCHS = 40, 200
 _STEPS = 1500  # of the head phase, at least, where _MOST_EPOCHS allows
+_FEW_TO_DECIDE_BY = 100  # validation examples
 _MEMORY_SHARE = 0.25  # of the machine's, for embeddings
 _FINETUNE_EPOCHS = 10
 _FINETUNE_COST = 5  # times that of an embedding: forwards with nothing folded, backwards
@@ -74,6 +75,7 @@ def fill(config: TrainConfig, chosen: TrainConfig) -> TrainConfig:
         data=_filled(config.data, chosen.data),
         model=_filled(config.model, chosen.model),
         epochs=config.epochs or chosen.epochs,
+        keep=config.keep or chosen.keep,
         finetune_epochs=config.finetune_epochs or 0,
     )
 
@@ -124,6 +126,21 @@ def choose(config: TrainConfig, facts: Facts) -> tuple[TrainConfig, list[Choice]
     return config, choices
 
 
+def choose_keep(config: TrainConfig, num_validation: int) -> tuple[TrainConfig, list[Choice]]:
+    """Sets which epoch's weights the head phase keeps, if that is open.
+
+    Among a hundred epochs that are judged by few examples, the best one was lucky. Where the learning rate falls to
+    zero, the last epochs hardly differ, and need no judge.
+    """
+    if config.keep is not None:
+        return config, []
+    if num_validation < _FEW_TO_DECIDE_BY and config.schedule == "cosine":
+        choice = Choice("keep", "last", f"{num_validation} validation examples are too few to tell epochs apart by")
+    else:
+        choice = Choice("keep", "best", f"by {config.monitor} on {num_validation} validation examples")
+    return dataclasses.replace(config, keep=choice.value), [choice]
+
+
 def _image_size(facts: Facts) -> tuple[int, str]:
     """As many pixels as the images have, within what the weights can use and a CPU can pay for."""
     own, most = facts.backbone_size, facts.backbone_size * _LARGEST_SCALE
@@ -169,7 +186,7 @@ def _batch_size(facts: Facts) -> tuple[int, str]:
 def _epochs(facts: Facts, batch_size: int) -> tuple[int, str]:
     steps = max(facts.num_train // batch_size, 1)
     epochs = min(max(math.ceil(_STEPS / steps), _EPOCHS), _MOST_EPOCHS)
-    return epochs, f"{epochs * steps} steps at most; the validation split decides which are kept"
+    return epochs, f"{epochs * steps} steps at most"
 
 
 def _finetune_epochs(facts: Facts, config: TrainConfig, image_size: int) -> tuple[int, str]:

@@ -15,6 +15,7 @@ STRATEGIES = ("auto", "mirrored", "multi_worker", "tpu", "none")
 LOSSES = ("cross_entropy", "focal", "asymmetric")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant", "auto")
+KEEPS = ("best", "last")
 PRECISIONS = ("float32", "bfloat16")
 SAMPLES = ("shuffled", "balanced")
 POSITIVE_WEIGHTS = ("none", "balanced", "sqrt")
@@ -127,6 +128,8 @@ class TrainConfig:
       patience: epochs without a better `monitor` before a phase ends.
       monitor: validation metric that decides which epoch's weights are kept. Small validation splits make mAP a
         noisy guide, hence the loss.
+      keep: which epoch's weights the head phase keeps: 'best' by `monitor`, or 'last', which then ends no phase early.
+        Fine-tuning keeps the best. None: chosen.
       seed: fixes initial weights, shuffling and dropout.
       strategy: 'mirrored': all GPUs of this machine; 'multi_worker': those of several, which TF_CONFIG names; 'tpu';
         'none': one device; 'auto': multi_worker where TF_CONFIG names several, else mirrored.
@@ -156,6 +159,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     patience: int = 20
     monitor: str = "val_loss"
+    keep: str | None = None
     seed: int = 0
     strategy: str = "auto"
     num_virtual_devices: int | None = None
@@ -176,6 +180,8 @@ class TrainConfig:
         _one_of("--loss", self.loss, LOSSES)
         _one_of("--optimizer", self.optimizer, OPTIMIZERS)
         _one_of("--schedule", self.schedule, SCHEDULES)
+        if self.keep is not None:
+            _one_of("--keep", self.keep, KEEPS)
         _one_of("--precision", self.precision, PRECISIONS)
         if self.unfreeze not in ("all", "none") and not self.unfreeze.isdigit():
             raise UsageError(

@@ -25,6 +25,7 @@ class Phase:
       steps_per_epoch: optimisation steps between two validations.
       monitor: the key of the validation metrics that decides which weights are kept.
       patience: epochs without a better one before the phase ends.
+      keep_last: whether the last epoch's weights are kept instead, whatever `monitor` says, and no phase ends early.
       plateau_patience: epochs without a better one before the learning rate falls; None: it does not.
       plateau_factor, plateau_floor: what the rate is multiplied by then, and the least it comes to in all.
       steps_at_once: steps between two looks at the loss.
@@ -35,6 +36,7 @@ class Phase:
     steps_per_epoch: int
     monitor: str
     patience: int
+    keep_last: bool = False
     plateau_patience: int | None = None
     plateau_factor: float = 10**-0.5
     plateau_floor: float = 0.1
@@ -104,7 +106,7 @@ class PhaseRunner:
         self._best: list[np.ndarray] = []
 
     def run(self, make_batches: Callable[..., tf.data.Dataset], saved: dict[str, list[np.ndarray]] | None) -> None:
-        """Trains, and leaves the model with the weights of its best epoch.
+        """Trains, and leaves the model with the weights of its best epoch, or its last.
 
         Args:
           make_batches: takes start_step; returns a dataset of global batches.
@@ -161,13 +163,14 @@ class PhaseRunner:
         measured = self._validate()
         value = measured[phase.monitor]
         better = phase.is_better(value, position.best)
-        if better:
+        kept = better or phase.keep_last
+        if kept:
             self._best = self._loop.raw_weights()
         self._loop.set_weights(raw)
         mean_loss = position.loss / phase.steps_per_epoch
         row = {"phase": phase.name, "epoch": position.epoch + 1, "learning_rate": rate, "loss": mean_loss, **measured}
         position.epoch, position.step, position.loss = position.epoch + 1, 0, 0.0
-        position.best, position.waited = (value, 0) if better else (position.best, position.waited + 1)
+        position.best, position.waited = (value, 0) if kept else (position.best, position.waited + 1)
         self._follow_plateau(better)
         position.rows.append(row)
         self._report(row, better)

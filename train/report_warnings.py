@@ -137,7 +137,9 @@ def _overfitted(material: Material) -> Iterator[Finding]:
                 f"In the {phase} phase it began to learn its training images by heart after epoch {best + 1}: from "
                 f"there on it got better on them and worse on others (loss {losses[best]:.3f} to {losses[-1]:.3f})",
                 "Harmless as such, since the best epoch was kept. More images, or --augment=medium when fine-tuning, "
-                "let it learn for longer",
+                "let it learn for longer"
+                if kept_epoch(material, rows) == best
+                else "More images would help; train with --keep=best, or with fewer --epochs",
             )
 
 
@@ -239,6 +241,8 @@ def phases(material: Material) -> dict[str, list[dict[str, Any]]]:
 
 def kept_epoch(material: Material, rows: Sequence[dict[str, Any]]) -> int | None:
     """The place among a phase's epochs of the one whose weights were kept; None where history does not say."""
+    if material.run.config.get("keep") == "last" and rows[0]["phase"] == "head":
+        return len(rows) - 1
     monitor = material.run.config["monitor"]
     values = [row.get(monitor, math.nan) for row in rows]
     if not np.isfinite(values).any():

@@ -62,6 +62,8 @@ def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> 
         found = facts.gather(builder, train_split, validation_split, backbone_name, strategy)
         config, choices = automatic.choose(config, found)
         seconds = automatic.seconds_to_embed(found, config.model.image_size or found.backbone_size)
+    config, more = automatic.choose_keep(config, input_pipeline.num_examples(builder, validation_split))
+    choices = [*choices, *more]
     assert config.data.batch_size
     assert config.model.image_size
     _check_batch_size(config.data.batch_size, builder, train_split, strategy)

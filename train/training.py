@@ -293,6 +293,7 @@ def _phase(task: Task, name: str) -> Phase:
         steps_per_epoch=task.steps_per_epoch,
         monitor=config.monitor,
         patience=_AUTO_PATIENCE[name] if auto else config.patience,
+        keep_last=config.keep == "last" and name == "head",
         plateau_patience=_AUTO_PLATEAU if auto else None,
         steps_at_once=_STEPS_AT_ONCE[name],
     )

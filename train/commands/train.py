@@ -19,6 +19,7 @@ from ..config import (
     AUGMENT_OPS,
     AUGMENT_PRESETS,
     FEATURES,
+    KEEPS,
     LOSSES,
     OPTIMIZERS,
     POSITIVE_WEIGHTS,
@@ -120,6 +121,12 @@ _MONITOR = _training.enum(
     ["val_macro_map", "val_micro_map", "val_macro_roc_auc", "val_loss"],
     "What decides which epoch's weights are kept.",
 )
+_KEEP = _training.enum(
+    "keep",
+    None,
+    KEEPS,
+    "Which epoch's weights the head phase keeps. Default: the best by --monitor, unless few examples judge it.",
+)
 _SEED = _training.integer("seed", _DEFAULT.seed, "Fixes initial weights, order, augmentation and dropout.", lower=0)
 
 _optimization = FLAGS.group("Optimization")
@@ -210,6 +217,7 @@ def build_config(args: list[str]) -> TrainConfig:
         label_smoothing=_LABEL_SMOOTHING.value,
         patience=_PATIENCE.value,
         monitor=_MONITOR.value,
+        keep=_KEEP.value,
         seed=_SEED.value,
         strategy=_STRATEGY.value,
         num_virtual_devices=_VIRTUAL.value,
