@@ -157,10 +157,11 @@ def test_the_rest_api_of_tensorflow_serving(wrap, server, contents, expected):
     instances = [wrap({"b64": base64.b64encode(data).decode()}) for data in contents.values()]
     status, answer = server.post_json("/v1/models/tagger:predict", {"instances": instances})
     assert status == 200
+    limits = server.get("/labels")["thresholds"]
     for prediction, name in zip(answer["predictions"], contents, strict=True):
         np.testing.assert_allclose(prediction["probabilities"], expected[name].probabilities, atol=1e-4)
         assert prediction["labels"] == server.get("/labels")["labels"]
-        assert prediction["tags"] == [tag.label for tag in expected[name].tags][: len(prediction["tags"])]
+        assert prediction["tags"] == [t.label for t in expected[name].tags if t.probability >= limits[t.label]]
     assert server.get("/v1/models/tagger")["model_version_status"][0]["state"] == "AVAILABLE"
     assert server.post_json("/predict", {"instances": instances})[0] == 200
 
