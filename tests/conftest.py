@@ -1,6 +1,7 @@
 """What several test modules share: small seeded images, tiny image sets with annotations, and the command line."""
 
 import dataclasses
+import gc
 import io
 import logging
 import os
@@ -32,6 +33,15 @@ def _restore_logging():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _forget_networks(request):
+    """Long tests build dozens of networks, which Keras would hold until the process ends: gigabytes."""
+    yield
+    if request.node.get_closest_marker("slow") and "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
