@@ -13,21 +13,12 @@ from PIL import Image, ImageOps
 
 from tfr import cli
 from tfr.errors import DatasetError, TfrError, UsageError
-from tfr.train import (
-    export,
-    export_check,
-    export_exif,
-    export_model,
-    export_runtimes,
-    export_saved_model,
-    export_tflite,
-    export_warmup,
-    prediction,
-    preprocessing,
-    run_dir,
-)
+from tfr.train import prediction, preprocessing, run_dir
 from tfr.train import thresholds as thresholds_lib
-from tfr.train.export_config import ExportConfig
+from tfr.train.exporting import check, export, runtimes, saved_model, tflite, warmup
+from tfr.train.exporting import exif as export_exif
+from tfr.train.exporting import model as export_model
+from tfr.train.exporting.config import ExportConfig
 
 ORIENTATION = 0x0112
 
@@ -94,7 +85,7 @@ def test_figures_of_a_comparison():
     run = types.SimpleNamespace(multi_label=True, labels=["a", "b", "c"], thresholds=thresholds)
     limits = np.array([0.5, 0.7, 0.5])
     rule = prediction.TagRule(labels=run.labels, limits=limits, multi_label=True, only_above=True, top_k=None)
-    found = export_check.compare(other, reference, targets, types.SimpleNamespace(run=run, rule=rule))
+    found = check.compare(other, reference, targets, types.SimpleNamespace(run=run, rule=rule))
     assert found["max_difference"] == pytest.approx(0.3)
     assert found["mean_difference"] == pytest.approx(0.5 / 6)
     assert (found["equal_tags"], found["equal_top"]) == (0.5, 0.5)
@@ -178,7 +169,7 @@ def test_pixels_are_taken_in_both_types_and_the_assets_are_the_runs(exported, tr
 def test_warmup_requests_are_those_of_tensorflow_serving(exported, serve):
     """Parsed by a schema written here from TensorFlow Serving's .proto files, and answered by the model."""
     log = _prediction_log()
-    path = os.path.join(exported[0], "shapes", "1", export_warmup.WARMUP_FILE)
+    path = os.path.join(exported[0], "shapes", "1", warmup.WARMUP_FILE)
     records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     assert len(records) >= 2
     for record in records:
@@ -236,7 +227,7 @@ def _prediction_log():
 
 
 def decoder(size=24, resize="squash"):
-    return export_saved_model.get_decode(types.SimpleNamespace(image_size=size, resize=resize))
+    return saved_model.get_decode(types.SimpleNamespace(image_size=size, resize=resize))
 
 
 @pytest.mark.parametrize("endian", ["<", ">"])
@@ -340,14 +331,14 @@ def test_a_network_with_a_gradient_of_its_own_is_written(tmp_path, trained_run):
     pixels = rng.integers(0, 256, (12, 16, 16, 3), np.uint8)
     expected = network(pixels.astype(np.float32)).numpy()
     assert expected.std(axis=0).max() > 0.001
-    export_saved_model.write(tagger, str(tmp_path / "net" / "1"))
-    images = [export_runtimes.Image(image, b"") for image in pixels]
+    saved_model.write(tagger, str(tmp_path / "net" / "1"))
+    images = [runtimes.Image(image, b"") for image in pixels]
     limits = {"saved_model": 1e-5, "tflite": 1e-5, "tflite_float16": 0.01, "tflite_int8": 0.05}
     for format, limit in limits.items():
         name = "net/1" if format == "saved_model" else f"{format}.tflite"
         if format != "saved_model":
-            export_tflite.write(tagger, str(tmp_path / name), format, pixels)
-        predict = list(export_runtimes.open_format(str(tmp_path), format, name).values())[-1]
+            tflite.write(tagger, str(tmp_path / name), format, pixels)
+        predict = list(runtimes.open_format(str(tmp_path), format, name).values())[-1]
         np.testing.assert_allclose(np.array([predict(image) for image in images]), expected, atol=limit)
 
 
@@ -360,14 +351,14 @@ def config_for(run_path, folder, **changes):
 
 def test_a_format_that_says_something_else_fails_and_nothing_is_left(run_copy, tmp_path, monkeypatch):
     """A file that is not of this run's model."""
-    genuine = export_tflite.write
+    genuine = tflite.write
 
     def write(tagger, path, format, calibration=None):
         tagger.model.get_layer("member_logits").bias.assign_add([[1.0] * 9])
         genuine(tagger, path, format, calibration)
         tagger.model.get_layer("member_logits").bias.assign_sub([[1.0] * 9])
 
-    monkeypatch.setattr(export_tflite, "write", write)
+    monkeypatch.setattr(tflite, "write", write)
     with pytest.raises(
         TfrError, match=r"tflite: probabilities differ from the run's model by up to 0\.\d+; allowed is"
     ):
@@ -377,16 +368,16 @@ def test_a_format_that_says_something_else_fails_and_nothing_is_left(run_copy, t
 
 def test_what_is_no_number_is_not_sound():
     figures = dict.fromkeys(("mean_difference", "equal_tags", "equal_top", "macro_map", "micro_map"), 1.0)
-    row = export_check.Row(name="onnx", key="", format="onnx", max_difference=float("nan"), **figures)
+    row = check.Row(name="onnx", key="", format="onnx", max_difference=float("nan"), **figures)
     assert not row.is_sound
-    assert export_check.complaints([row])
+    assert check.complaints([row])
 
 
 def test_an_export_that_is_stopped_leaves_nothing(run_copy, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export_saved_model, "write", stop)
+    monkeypatch.setattr(saved_model, "write", stop)
     with pytest.raises(KeyboardInterrupt):
         export.export(config_for(run_copy, tmp_path / "out", check=False))
     assert [name for name in os.listdir(tmp_path) if name.startswith("out")] == []

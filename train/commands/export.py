@@ -18,7 +18,7 @@ from tfr import files
 from tfr.errors import UsageError
 from tfr.flag_groups import CommandFlags
 
-from ..export_config import FORMATS, ExportConfig
+from ..exporting.config import FORMATS, ExportConfig
 
 FLAGS = CommandFlags()
 
@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
 
     run_dir.load(args[0])  # an error here need not wait for TensorFlow
     quiet.import_tensorflow()
-    from .. import export
+    from ..exporting import export
 
     result = export.export(config)
     if _JSON.value:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from . import run_dir
+from .. import run_dir
 
 _FIGURES = {
     "macro_map": "Average precision, mean over labels (macro mAP)",

@@ -14,21 +14,10 @@ import tensorflow_datasets as tfds
 from tfr import files, progress
 from tfr.errors import TfrError, UsageError
 
-from . import (
-    export_card,
-    export_check,
-    export_config,
-    export_images,
-    export_manifest,
-    export_model,
-    export_onnx,
-    export_saved_model,
-    export_tflite,
-    input_pipeline,
-    run_dir,
-)
-from .export_config import ExportConfig
-from .export_model import ExportModel
+from .. import input_pipeline, run_dir
+from . import check, manifest, model, model_card, onnx, sample_images, saved_model, tflite
+from .config import INT8, KERAS, ONNX, SAVED_MODEL, ExportConfig
+from .model import ExportModel
 
 EXPORT_FILE = "export.json"  # written last: a folder without it is no export
 CARD_FILE = "MODEL_CARD.md"
@@ -41,13 +30,13 @@ class Export:
     Attributes:
       output: the folder.
       file_names: format to its file or folder in it.
-      checked: what was compared, see export_check.check; empty without a check.
+      checked: what was compared, see check.check; empty without a check.
       num_checked, check_split: on how many images, and of which split.
     """
 
     output: str
     file_names: dict[str, str]
-    checked: list[export_check.Row]
+    checked: list[check.Row]
     num_checked: int
     check_split: str
 
@@ -67,18 +56,18 @@ def export(config: ExportConfig) -> Export:
     """
     run = run_dir.load(config.run)
     _check_output(config)
-    if export_config.ONNX in config.formats:
-        export_onnx.check_installed()
+    if ONNX in config.formats:
+        onnx.check_installed()
     builder = _open_dataset(config, run)
     split = _check_split(config, run, builder)
     with _staging(config) as folder:
-        tagger = export_model.load(run)
+        tagger = model.load(run)
         for format in progress.count(config.formats, "exporting", "formats"):
             _write(tagger, config, format, os.path.join(folder, config.file_name(format)), builder)
         rows, num_checked = _check(tagger, config, folder, builder, split)
-        described = export_manifest.describe(config, run, folder, split, num_checked, rows)
+        described = manifest.describe(config, run, folder, split, num_checked, rows)
         shutil.copy(os.path.join(run.path, run_dir.LABELS_FILE), folder)
-        run_dir.write_text(folder, CARD_FILE, export_card.text(run, described, run_dir.read_metrics(run.path)))
+        run_dir.write_text(folder, CARD_FILE, model_card.text(run, described, run_dir.read_metrics(run.path)))
         run_dir.write_json(folder, EXPORT_FILE, described)
     return Export(
         output=config.output,
@@ -106,15 +95,13 @@ def _check_output(config: ExportConfig) -> None:
 
 def _open_dataset(config: ExportConfig, run: run_dir.Run) -> tfds.core.DatasetBuilder | None:
     """The dataset, if images are needed."""
-    if not config.check and export_config.INT8 not in config.formats:
+    if not config.check and INT8 not in config.formats:
         return None
     dataset = config.dataset or run.config["resolved"]["dataset_dir"]
     try:
         return input_pipeline.open_dataset(dataset)
     except TfrError as err:
-        reason = (
-            "--format=tflite_int8 needs images" if export_config.INT8 in config.formats else "the check needs images"
-        )
+        reason = "--format=tflite_int8 needs images" if INT8 in config.formats else "the check needs images"
         raise type(err)(
             f"{err} ({reason}: name them with --dataset{'' if config.dataset else ', or --nocheck'})"
         ) from err
@@ -134,18 +121,18 @@ def _write(
     tagger: ExportModel, config: ExportConfig, format: str, path: str, builder: tfds.core.DatasetBuilder | None
 ) -> None:
     """Writes one format."""
-    if format == export_config.SAVED_MODEL:
-        export_saved_model.write(tagger, path)
-    elif format == export_config.ONNX:
-        export_onnx.write(tagger, path, export_manifest.facts(tagger.run))
-    elif format == export_config.KERAS:
+    if format == SAVED_MODEL:
+        saved_model.write(tagger, path)
+    elif format == ONNX:
+        onnx.write(tagger, path, manifest.facts(tagger.run))
+    elif format == KERAS:
         tagger.model.save(path)
-    elif format == export_config.INT8:
+    elif format == INT8:
         split = tagger.run.config["resolved"]["train_split"]
-        images, _ = export_images.read(tagger.run, builder, split, config.calibration_images)
-        export_tflite.write(tagger, path, format, np.array([image.pixels for image in images]))
+        images, _ = sample_images.read(tagger.run, builder, split, config.calibration_images)
+        tflite.write(tagger, path, format, np.array([image.pixels for image in images]))
     else:
-        export_tflite.write(tagger, path, format)
+        tflite.write(tagger, path, format)
 
 
 def _check(
@@ -154,13 +141,13 @@ def _check(
     folder: str,
     builder: tfds.core.DatasetBuilder | None,
     split: str,
-) -> tuple[list[export_check.Row], int]:
+) -> tuple[list[check.Row], int]:
     """Compares, and raises where a format is not what it should be; rows, and the number of images."""
     if not config.check:
         return [], 0
-    images, targets = export_images.read(tagger.run, builder, split, config.check_images)
+    images, targets = sample_images.read(tagger.run, builder, split, config.check_images)
     try:
-        rows = export_check.check(tagger, folder, config.file_names, images, targets)
+        rows = check.check(tagger, folder, config.file_names, images, targets)
     except TfrError as err:
         raise TfrError(f"{err} Nothing was exported. Leave the format out, or --nocheck if you know better.") from err
     return rows, len(images)
@@ -204,7 +191,7 @@ def summary(result: Export) -> str:
     lines += [f"  {format:<16}{name}" for format, name in result.file_names.items()]
     if result.checked:
         lines += ["", f"On {result.num_checked} images of {result.check_split}, one at a time:"]
-        lines.append(export_check.text(result.checked))
+        lines.append(check.text(result.checked))
     else:
         lines.append("  (not compared with the run's model)")
     return "\n".join(lines)

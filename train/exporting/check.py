@@ -11,19 +11,15 @@ import tensorflow as tf
 from tfr import progress
 from tfr.errors import TfrError
 
-from . import export_config, export_runtimes, export_speed, forward, metrics, run_dir
-from .export_model import ExportModel
-from .export_runtimes import Image, Predict
+from .. import forward, metrics, run_dir
+from . import runtimes, speed
+from .config import FLOAT16, INT8, KERAS, ONNX, SAVED_MODEL, TFLITE
+from .model import ExportModel
+from .runtimes import Image, Predict
 
 # The largest difference of a probability that is let pass. int8 is approximate: of it the mean difference counts, and
 # the limit only tells a coarser network from a broken one.
-LIMITS = {
-    export_config.SAVED_MODEL: 1e-3,
-    export_config.TFLITE: 1e-3,
-    export_config.FLOAT16: 2e-2,
-    export_config.ONNX: 1e-3,
-    export_config.KERAS: 1e-3,
-}
+LIMITS = {SAVED_MODEL: 1e-3, TFLITE: 1e-3, FLOAT16: 2e-2, ONNX: 1e-3, KERAS: 1e-3}
 INT8_MEAN_LIMIT = 0.05
 RUN_ROW = "the run's model"
 _BATCH = 32
@@ -36,7 +32,7 @@ class Row:
     Attributes:
       name: format, and which signature.
       key: file and signature.
-      format: one of export_config.FORMATS, or '' for the run's own model.
+      format: one of config.FORMATS, or '' for the run's own model.
       max_difference, mean_difference: of probabilities, over all images and labels.
       equal_tags: share of images with the very same tags by the run's thresholds.
       equal_top: share of images with the same likeliest label.
@@ -59,7 +55,7 @@ class Row:
     @property
     def is_sound(self) -> bool:
         """Whether it is within the limits; what is not a number is not."""
-        if self.format == export_config.INT8:
+        if self.format == INT8:
             return self.mean_difference <= INT8_MEAN_LIMIT
         return not self.format or self.max_difference <= LIMITS[self.format]
 
@@ -83,13 +79,13 @@ def check(
       TfrError: a format is not within the limits.
     """
     model_file = os.path.join(os.path.abspath(tagger.run.path), run_dir.MODEL_FILE)
-    entries = [export_speed.Entry(export_config.KERAS, model_file)]
-    entries += [export_speed.Entry(*item) for item in file_names.items()]
+    entries = [speed.Entry(KERAS, model_file)]
+    entries += [speed.Entry(*item) for item in file_names.items()]
     reference = _reference(tagger, images)
     rows: list[Row] = []
     predictions: list[Predict] = []
     for entry in progress.count(entries, "checking", "formats"):
-        for name, predict in export_runtimes.open_format(folder, *entry).items():
+        for name, predict in runtimes.open_format(folder, *entry).items():
             is_run = entry.file_name == model_file
             figures = compare(np.array([predict(image) for image in images]), reference, targets, tagger)
             key = f"{entry.file_name}:{name}"
@@ -99,10 +95,10 @@ def check(
             predictions.append(predict)
     if wrong := complaints(rows):
         raise TfrError(f"{'; '.join(wrong)} (on {len(images)} images).")
-    alone = export_speed.on_one_thread(folder, entries, images)
+    alone = speed.on_one_thread(folder, entries, images)
     return [
         dataclasses.replace(
-            row, images_per_second=export_speed.measure(predict, images), images_per_second_one_thread=alone[row.key]
+            row, images_per_second=speed.measure(predict, images), images_per_second_one_thread=alone[row.key]
         )
         for row, predict in zip(rows, predictions, strict=True)
     ]
@@ -165,7 +161,7 @@ def complaints(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.is_sound:
             continue
-        if row.format == export_config.INT8:
+        if row.format == INT8:
             what, limit = f"by {row.mean_difference:.3g} on average", INT8_MEAN_LIMIT
         else:
             what, limit = f"by up to {row.max_difference:.3g}", LIMITS[row.format]

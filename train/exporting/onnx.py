@@ -7,8 +7,8 @@ from typing import Any
 from tfr import files
 from tfr.errors import MissingDependencyError, TfrError
 
-from . import quiet
-from .export_model import PIXELS, PROBABILITIES, ExportModel
+from .. import quiet
+from .model import PIXELS, PROBABILITIES, ExportModel
 
 OPSET = 18  # the newest that tf2onnx 1.17 knows
 

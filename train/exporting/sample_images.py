@@ -7,10 +7,10 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir
 from tfr.errors import RunDirError
 
-from . import input_pipeline, run_dir
-from . import preprocessing as pp
-from . import records as records_lib
-from .export_runtimes import Image
+from .. import input_pipeline, run_dir
+from .. import preprocessing as pp
+from .. import records as records_lib
+from .runtimes import Image
 
 
 def read(run: run_dir.Run, builder: tfds.core.DatasetBuilder, split: str, count: int) -> tuple[list[Image], np.ndarray]:

@@ -18,8 +18,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tfr import files
 from tfr.errors import TfrError
 
-from . import export_config, quiet
-from .export_model import PIXELS, PROBABILITIES, SAVE_OPTIONS, ExportModel
+from .. import quiet
+from .config import FLOAT16, INT8
+from .model import PIXELS, PROBABILITIES, SAVE_OPTIONS, ExportModel
 
 
 def write(tagger: ExportModel, path: str, format: str, calibration: np.ndarray | None = None) -> None:
@@ -28,7 +29,7 @@ def write(tagger: ExportModel, path: str, format: str, calibration: np.ndarray |
     Args:
       tagger: what to write.
       path: of the file.
-      format: one of the formats of TensorFlow Lite in export_config.FORMATS.
+      format: one of the formats of TensorFlow Lite in config.FORMATS.
       calibration: for int8, training images by which the ranges of activations are chosen, uint8 (n, image_size,
         image_size, 3).
 
@@ -38,11 +39,11 @@ def write(tagger: ExportModel, path: str, format: str, calibration: np.ndarray |
     with tempfile.TemporaryDirectory() as folder, quiet.no_chatter():
         _save_for_conversion(tagger, folder)
         try:
-            if format == export_config.INT8:
+            if format == INT8:
                 assert calibration is not None
                 content = _quantize(folder, calibration)
             else:
-                content = _converter(folder, half=format == export_config.FLOAT16).convert()
+                content = _converter(folder, half=format == FLOAT16).convert()
         except Exception as err:  # the converter raises several kinds
             raise TfrError(
                 f"TensorFlow Lite cannot take this network as {format}: {' '.join(str(err).split())[:300]} "
@@ -81,7 +82,7 @@ def _quantize(folder: str, calibration: np.ndarray) -> bytes:
     converter.representative_dataset = examples
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=kept)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the interpreter, see export_runtimes
+        warnings.simplefilter("ignore")  # of the interpreter, see runtimes
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter, debug_dataset=examples, debug_options=options
         )

@@ -22,9 +22,10 @@ import tensorflow as tf
 
 from tfr import files
 
-from . import export_exif, export_warmup, run_dir
-from . import preprocessing as pp
-from .export_model import PIXELS, PROBABILITIES, SAVE_OPTIONS, ExportModel
+from .. import preprocessing as pp
+from .. import run_dir
+from . import exif, warmup
+from .model import PIXELS, PROBABILITIES, SAVE_OPTIONS, ExportModel
 
 DEFAULT_SIGNATURE, BYTES_SIGNATURE = "serving_default", "serving_bytes"
 PIXELS_SIGNATURE, FLOAT_SIGNATURE = "serving_pixels", "serving_pixels_float"
@@ -46,7 +47,7 @@ def write(tagger: ExportModel, folder: str) -> None:
         FLOAT_SIGNATURE: server.from_float_pixels,
     }
     tf.saved_model.save(server, folder, signatures=signatures, options=SAVE_OPTIONS)
-    export_warmup.write(folder, tagger.run.image_size)
+    warmup.write(folder, tagger.run.image_size)
 
 
 class _Server(tf.Module):
@@ -104,7 +105,7 @@ def get_decode(run: run_dir.Run) -> Callable[[tf.Tensor], tf.Tensor]:
         )
         # After the resampling, since squares are turned for next to nothing. Where one pixel is cut off or added to
         # make an odd size even, it may be that of the other side.
-        return export_exif.upright(image, export_exif.orientation(data))
+        return exif.upright(image, exif.orientation(data))
 
     spec = tf.TensorSpec((run.image_size, run.image_size, 3), tf.uint8)
     return lambda data: tf.map_fn(decode, data, fn_output_signature=spec, parallel_iterations=_DECODERS)

@@ -1,6 +1,6 @@
 """How many images a second exported formats take, one image at a time.
 
-As a program, `python -m tfr.train.export_speed`, it measures on one thread, which TensorFlow can only be told at the
+As a program, `python -m tfr.train.exporting.speed`, it measures on one thread, which TensorFlow can only be told at the
 start of a process; see `on_one_thread`.
 """
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from tfr.errors import TfrError
 
-from . import export_runtimes, quiet
-from .export_runtimes import Image, Predict
+from .. import quiet
+from . import runtimes
+from .runtimes import Image, Predict
 
 _IMAGES = 32
 _ROUNDS = 2  # the faster one counts
@@ -55,7 +56,7 @@ def on_one_thread(folder: str, entries: Sequence[Entry], images: Sequence[Image]
             "CUDA_VISIBLE_DEVICES": "",
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        command = [sys.executable, "-m", "tfr.train.export_speed", folder, path, json.dumps(entries)]
+        command = [sys.executable, "-m", __name__, folder, path, json.dumps(entries)]
         finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     if finished.returncode:
         raise TfrError(f"Measuring the speed on one thread failed: {finished.stderr.strip()[-300:]}")
@@ -81,7 +82,7 @@ def _main(folder: str, path: str, entries: str) -> None:
     images = _load(path)
     rates: dict[str, float] = {}
     for format, file_name in json.loads(entries):
-        opened = export_runtimes.open_format(folder, format, file_name, threads=1)
+        opened = runtimes.open_format(folder, format, file_name, threads=1)
         rates |= {f"{file_name}:{row}": measure(predict, images) for row, predict in opened.items()}
     print(json.dumps(rates))
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import export_config, quiet
+from .. import quiet
+from .config import KERAS, ONNX, SAVED_MODEL
 
 
 class Image(NamedTuple):
@@ -25,16 +26,16 @@ def open_format(folder: str, format: str, file_name: str, *, threads: int | None
 
     Args:
       folder: of the export.
-      format: one of export_config.FORMATS.
+      format: one of config.FORMATS.
       file_name: the format's file or folder in it.
       threads: for TensorFlow Lite and ONNX Runtime; None: their default. TensorFlow has one number for its process.
     """
     path = os.path.join(folder, file_name)
-    if format == export_config.SAVED_MODEL:
+    if format == SAVED_MODEL:
         return _open_saved_model(path)
-    if format == export_config.ONNX:
+    if format == ONNX:
         return {format: _open_onnx(path, threads)}
-    if format == export_config.KERAS:
+    if format == KERAS:
         return {format: _open_keras(path)}
     return {format: _open_tflite(path, threads)}
 
@@ -89,7 +90,7 @@ def _open_keras(path: str) -> Predict:
     import keras
     import tensorflow as tf
 
-    from . import forward
+    from .. import forward
 
     run = forward.compile_forward(keras.models.load_model(path, compile=False), freeze=False, dtype=tf.uint8)
     return lambda image: run(tf.constant(image.pixels[None])).numpy()[0]

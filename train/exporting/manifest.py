@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from . import export_check, run_dir
-from .export_config import ExportConfig
+from .. import run_dir
+from . import check
+from .config import ExportConfig
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
@@ -26,7 +27,7 @@ def facts(run: run_dir.Run) -> dict[str, Any]:
 
 
 def describe(
-    config: ExportConfig, run: run_dir.Run, folder: str, split: str, num_checked: int, rows: Sequence[export_check.Row]
+    config: ExportConfig, run: run_dir.Run, folder: str, split: str, num_checked: int, rows: Sequence[check.Row]
 ) -> dict[str, Any]:
     """What export.json holds: how to use the files, where they come from, and how they compare.
 
@@ -34,7 +35,7 @@ def describe(
       config: of the export.
       run: what was exported.
       folder: where the files are now.
-      split, num_checked, rows: what was compared; see export_check.check.
+      split, num_checked, rows: what was compared; see check.check.
     """
     resolved = run.config["resolved"]
     return {

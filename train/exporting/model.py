@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from . import prediction, run_dir
+from .. import prediction, run_dir
 
 # Swish has a gradient of its own, which a graph without variables cannot be saved with; nobody trains an export.
 SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

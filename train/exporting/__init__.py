@@ -1,0 +1,1 @@
+"""A run as files that are used without tfr."""
