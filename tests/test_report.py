@@ -18,16 +18,12 @@ from tfr import cli, conversion, dataset_dir, splits
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 from tfr.errors import DatasetError, MissingDependencyError, UsageError
-from tfr.train import (
-    metrics,
-    report,
-    report_figures,
-    report_material,
-    report_page,
-    report_warnings,
-    report_words,
-    run_dir,
-)
+from tfr.train import metrics, run_dir
+from tfr.train.reporting import figures as report_figures
+from tfr.train.reporting import findings, report
+from tfr.train.reporting import material as report_material
+from tfr.train.reporting import page as report_page
+from tfr.train.reporting import words as report_words
 from tfr.train.saved_predictions import Predictions
 from tfr.train.thresholds import Thresholds
 
@@ -370,7 +366,7 @@ def drawn_predictions(number, num_labels=3, skill=2.0, seed=0):
 
 
 def kinds(material):
-    return {finding.kind for finding in report_warnings.find(material)}
+    return {finding.kind for finding in findings.find(material)}
 
 
 def test_headline_shares_are_those_counted_by_hand():
@@ -438,7 +434,7 @@ def test_few_examples_and_labels_that_are_never_shown_are_called_out():
     targets, probabilities = drawn_predictions(60)
     targets[5:, 2] = 0
     probabilities[:, 2] = 0.1
-    found = {finding.kind: finding for finding in report_warnings.find(make_material(targets, probabilities))}
+    found = {finding.kind: finding for finding in findings.find(make_material(targets, probabilities))}
     assert {"small_split", "few_positives", "never_shown"} <= set(found)
     assert "c" in found["few_positives"].found.split(": ")[1]
     targets, probabilities = drawn_predictions(600)
@@ -455,7 +451,7 @@ def epochs(losses, val_losses, phase="head"):
 def test_overfitting_is_seen_in_the_curves():
     data = drawn_predictions(400)
     overfitted = epochs([1.0, 0.8, 0.6, 0.4], [1.0, 0.9, 1.0, 1.1])
-    found = {finding.kind: finding for finding in report_warnings.find(make_material(*data, history=overfitted))}
+    found = {finding.kind: finding for finding in findings.find(make_material(*data, history=overfitted))}
     assert "after epoch 2" in found["overfitted"].found
     settled = epochs([1.0, 0.8, 0.6, 0.4], [1.0, 0.9, 0.905, 0.91])
     assert "overfitted" not in kinds(make_material(*data, history=settled))

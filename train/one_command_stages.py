@@ -226,7 +226,7 @@ class Report(Stage):
         from . import quiet
 
         quiet.import_tensorflow()
-        from . import report
+        from .reporting import report
 
         measured = {key: value for key, value in self._evaluate.items() if key == "dataset"}
         measured["split"] = measured_split(self._run_path, self._dataset, self._evaluate)

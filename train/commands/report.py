@@ -35,7 +35,7 @@ def main(args: list[str]) -> None:
 
     run_dir.load(args[0])  # an error here need not wait for TensorFlow
     quiet.import_tensorflow()
-    from .. import report
+    from ..reporting import report
 
     path = report.write_report(
         args[0],

@@ -111,7 +111,7 @@ class _Service:
         """The page to drop images on."""
         page = html_page.render(
             "serve.html",
-            package="tfr.train",
+            package="tfr.train.serving",
             title=f"Tagger: {self._options.name}",
             num_labels=len(self._tagger.labels),
             gallery=bool(self._options.gallery_size),

@@ -10,9 +10,9 @@ import numpy as np
 from tfr.duplicates import Duplicates
 from tfr.statistics_report import Report as DataReport
 
-from . import error_analysis, metrics, run_dir, threshold_tuning
-from .report_shares import Share, headline_shares
-from .saved_predictions import Predictions
+from .. import error_analysis, metrics, run_dir, threshold_tuning
+from ..saved_predictions import Predictions
+from .shares import Share, headline_shares
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Material:
 
     @functools.cached_property
     def shares(self) -> dict[str, Share]:
-        """See report_shares.headline_shares."""
+        """See shares.headline_shares."""
         return headline_shares(
             self.found,
             known=self.known,

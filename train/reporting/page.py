@@ -12,8 +12,9 @@ import numpy as np
 import tfr
 from tfr import dataset_dir, files, html_page
 
-from . import metrics, report_charts, report_examples, report_figures, report_warnings, report_words
-from .report_material import Material, base_split
+from .. import metrics
+from . import charts, examples, figures, findings, words
+from .material import Material, base_split
 
 _MAX_REJECTS = 4  # rows shown
 # Figure: what a specialist calls it, and what it says; those of the kind of run that are measured are shown.
@@ -81,7 +82,7 @@ def render(material: Material, num_examples: int, explain: bool = False) -> str:
     """
     return html_page.render(
         "report.html",
-        package="tfr.train",
+        package="tfr.train.reporting",
         title=f"Report: {os.path.basename(os.path.normpath(material.run.path))}",
         material=material,
         run=material.run,
@@ -89,31 +90,31 @@ def render(material: Material, num_examples: int, explain: bool = False) -> str:
         measured=material.measured,
         word=material.word,
         version=tfr.__version__,
-        statements=report_words.statements(material),
-        guess_sentence=report_words.guess_sentence(material),
-        sure_sentence=report_words.sure_sentence(material),
+        statements=words.statements(material),
+        guess_sentence=words.guess_sentence(material),
+        sure_sentence=words.sure_sentence(material),
         groups=_groups(material),
-        warnings=report_warnings.find(material),
+        warnings=findings.find(material),
         splits=_splits(material),
         phases=_phases(material),
         examples=_examples(material, num_examples, explain),
         is_explained=explain,
         labels=_label_table(material),
-        settings=report_figures.stricter_settings(material),
+        settings=figures.stricter_settings(material),
         figures=_figure_table(material),
-        history=report_charts.history_charts(material),
-        curves=report_charts.curve_charts(material),
-        bins=report_figures.reliability_bins(material),
-        calibration=report_charts.calibration_chart(material),
-        thresholds=report_charts.threshold_chart(material),
-        confusion=report_charts.confusion(material),
+        history=charts.history_charts(material),
+        curves=charts.curve_charts(material),
+        bins=figures.reliability_bins(material),
+        calibration=charts.calibration_chart(material),
+        thresholds=charts.threshold_chart(material),
+        confusion=charts.confusion(material),
         data=_data(material),
         settings_of_run=_settings(material.run.config),
         few=metrics.FEW_POSITIVES,
         path_arg=shlex.quote(material.run.path),
         split_arg=shlex.quote(material.split),
-        plural=report_words.plural,
-        duration=report_words.duration,
+        plural=words.plural,
+        duration=words.duration,
         number_text=number_text,
     )
 
@@ -123,14 +124,14 @@ def number_text(value: float | None) -> str:
     return "\u2013" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
-def _examples(material: Material, number: int, explain: bool) -> list[report_examples.Examples]:
-    maps = report_examples.heat_maps(material.run) if explain and number else None
-    return report_examples.choose(material, number, maps)
+def _examples(material: Material, number: int, explain: bool) -> list[examples.Examples]:
+    maps = examples.heat_maps(material.run) if explain and number else None
+    return examples.choose(material, number, maps)
 
 
-def _groups(material: Material) -> dict[str, list[report_figures.LabelRow]]:
-    groups: dict[str, list[report_figures.LabelRow]] = {"reliable": [], "mixed": [], "weak": [], "unsure": []}
-    for row in sorted(report_figures.label_rows(material), key=lambda row: -row.f1):
+def _groups(material: Material) -> dict[str, list[figures.LabelRow]]:
+    groups: dict[str, list[figures.LabelRow]] = {"reliable": [], "mixed": [], "weak": [], "unsure": []}
+    for row in sorted(figures.label_rows(material), key=lambda row: -row.f1):
         groups[row.group].append(row)
     return groups
 
@@ -156,8 +157,8 @@ def _splits(material: Material) -> list[dict[str, Any]]:
 
 def _phases(material: Material) -> list[dict[str, Any]]:
     found = []
-    for phase, rows in report_warnings.phases(material).items():
-        kept = report_warnings.kept_epoch(material, rows)
+    for phase, rows in findings.phases(material).items():
+        kept = findings.kept_epoch(material, rows)
         found.append({"name": phase, "epochs": len(rows), "kept": None if kept is None else kept + 1})
     return found
 
@@ -173,13 +174,13 @@ def _label_table(material: Material) -> list[dict[str, Any]]:
             "share_of_most": per_label[row.name]["support"] / most,
             "is_defined": row.name not in material.measured["undefined_labels"],
         }
-        for row in report_figures.label_rows(material)
+        for row in figures.label_rows(material)
     ]
 
 
 def _figure_table(material: Material) -> list[dict[str, Any]]:
     validation = material.validation_measured
-    guess = report_figures.guess_metrics(material)
+    guess = figures.guess_metrics(material)
     return [
         {
             "name": name,

@@ -12,8 +12,10 @@ from sklearn import metrics as sk
 from tfr import charts
 from tfr.charts import Line
 
-from . import error_analysis, report_figures, report_warnings
-from .report_material import Material
+from .. import error_analysis
+from . import findings
+from .figures import given_instead, reliability_bins
+from .material import Material
 
 MAX_HEAT_LABELS = 24  # what fits on a page
 _CURVE_POINTS = 160
@@ -81,10 +83,10 @@ def _by_epoch(
 
 def _phase_marks(material: Material) -> list[tuple[float, str]]:
     marks, start = [], 0
-    for phase, rows in report_warnings.phases(material).items():
+    for phase, rows in findings.phases(material).items():
         if start:
             marks.append((start + 0.5, "fine-tuning" if phase == "finetune" else phase))
-        kept = report_warnings.kept_epoch(material, rows)
+        kept = findings.kept_epoch(material, rows)
         if kept is not None:
             marks.append((start + kept + 1, "kept"))
         start += len(rows)
@@ -160,7 +162,7 @@ def _square(lines: Sequence[Line], x_axis: str, y_axis: str) -> Markup:
 
 def calibration_chart(material: Material) -> Chart:
     """What the tagger says against what happens."""
-    bins = report_figures.reliability_bins(material)
+    bins = reliability_bins(material)
     measured = Line(
         "as measured",
         [one.said for one in bins],
@@ -248,7 +250,7 @@ def confusion(material: Material) -> dict[str, Any]:
     """The matrix of what is shown on images with each label, the most frequent labels; and the largest confusions."""
     names = [n for n in material.labels_by_support() if material.measured["per_label"][n]["support"]]
     chosen = [material.run.labels.index(name) for name in names]
-    shares, counts = report_figures.given_instead(material, chosen)
+    shares, counts = given_instead(material, chosen)
     few = names[:MAX_HEAT_LABELS]
     verb = "shown" if material.run.multi_label else "given"
     titles = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from . import error_analysis, metrics, run_dir
-from .report_material import Material
-from .report_shares import wilson
-from .saved_predictions import Predictions
+from .. import error_analysis, metrics, run_dir
+from ..saved_predictions import Predictions
+from .material import Material
+from .shares import wilson
 
 RELIABLE, WEAK = 0.5, 0.3  # a label is relied on where precision and recall reach the one; weak below this F1
 _WANTED_PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)

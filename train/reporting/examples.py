@@ -7,8 +7,8 @@ import numpy as np
 
 from tfr import html_page
 
-from . import explanation, explanation_drawing, input_pipeline, records, run_dir
-from .report_material import Material
+from .. import explanation, explanation_drawing, input_pipeline, records, run_dir
+from .material import Material
 
 _IMAGE_HEIGHT = 200  # pixels
 _A_LABEL = 2  # examples of one label in a row of them

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from . import bootstrap
-from .saved_predictions import Predictions
+from .. import bootstrap
+from ..saved_predictions import Predictions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir, duplicates, files, record_layout, statistics_report
 from tfr.errors import DatasetError, MissingDependencyError, UsageError
 
-from . import evaluation, input_pipeline, report_page, run_dir, saved_predictions
-from .report_material import Material, base_split
+from .. import evaluation, input_pipeline, run_dir, saved_predictions
+from .material import Material, base_split
+from .page import render
 
 _MAX_COUNTED = 200_000  # images of a dataset that is counted and searched for duplicates on the way: some seconds
 _MAX_DECODED = 10_000  # of a dataset without fingerprints
@@ -53,7 +54,7 @@ def write_report(
         files.make_dirs(folder)
     material = gather(run_dir.load(path), dataset, split)
     run_dir.update_metrics(path, material.split, material.measured)
-    page = report_page.render(material, num_examples, explain)
+    page = render(material, num_examples, explain)
     files.write_text(output, page)
     if write_pdf is not None:
         with files.atomic_write(pdf_path(output)) as file:

@@ -8,9 +8,10 @@ import numpy as np
 
 from tfr.findings import Finding
 
-from . import metrics, report_figures, report_shares
-from .report_material import Material
-from .report_words import leading_share, plural
+from .. import metrics
+from . import figures, shares
+from .material import Material
+from .words import leading_share, plural
 
 _SMALL_SPLIT = 300  # examples; with fewer, figures move by several points by chance
 _RISE = 0.05  # of the validation loss above its least, of that, from which on training has overfitted
@@ -115,7 +116,7 @@ def _not_measured(material: Material) -> Iterator[Finding]:
 
 
 def _never_shown(material: Material) -> Iterator[Finding]:
-    rows = report_figures.label_rows(material)
+    rows = figures.label_rows(material)
     if never := [row.name for row in rows if not row.shown and row.name not in material.measured["undefined_labels"]]:
         yield Finding(
             "never_shown",
@@ -159,7 +160,7 @@ def _overconfident(material: Material) -> Iterator[Finding]:
     probabilities = material.found.probabilities[material.shown & material.known]
     right = material.present[material.shown & material.known]
     said, is_right = (float(values.mean()) if len(values) else math.nan for values in (probabilities, right))
-    low, high = report_shares.wilson(is_right, len(right)) if len(right) else (math.nan, math.nan)
+    low, high = shares.wilson(is_right, len(right)) if len(right) else (math.nan, math.nan)
     advice = f"`tfr calibrate {material.run.path} --temperature` corrects them"
     if said - is_right > _OVERSHOWN and said > high:
         yield Finding(

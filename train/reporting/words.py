@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from .report_material import Material
-from .report_shares import Share
+from .material import Material
+from .shares import Share
 
 
 @dataclasses.dataclass(frozen=True)
