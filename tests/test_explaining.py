@@ -10,8 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tfr import cli, dataset_dir
-from tfr.train import explaining, explanation_check, explanation_config, explanation_drawing, run_dir
 from tfr.train import preprocessing as pp
+from tfr.train import run_dir
+from tfr.train.explaining import check, drawing, explain
+from tfr.train.explaining.config import METHODS
 
 SHAPES = [(120, 60), (60, 120), (97, 143), (64, 64), (31, 90)]
 
@@ -25,7 +27,7 @@ def test_a_map_goes_back_to_where_the_model_saw_it(height, width, resize, encode
     image[row - 4 : row + 4, column - 4 : column + 4] = 255
     data = tf.constant(encode(Image.fromarray(image), "PNG"))
     seen = pp.get_image(64, resize)({"image": data})["image"].numpy()[..., 0].astype(np.float32)
-    back = explanation_drawing.onto_original(seen, height, width, resize)
+    back = drawing.onto_original(seen, height, width, resize)
     assert (back.dtype, back.shape) == (np.float32, (height, width))
     heat = np.nan_to_num(back)
     center = (heat.sum(1) @ np.arange(height) / heat.sum(), heat.sum(0) @ np.arange(width) / heat.sum())
@@ -34,9 +36,9 @@ def test_a_map_goes_back_to_where_the_model_saw_it(height, width, resize, encode
 
 
 def test_what_a_crop_cuts_off_is_unseen():
-    back = explanation_drawing.onto_original(np.ones((8, 8), np.float32), 6, 10, "crop")
+    back = drawing.onto_original(np.ones((8, 8), np.float32), 6, 10, "crop")
     np.testing.assert_array_equal(np.isnan(back).all(axis=0), [True, True, *[False] * 6, True, True])
-    drawn = np.asarray(explanation_drawing.overlay(Image.new("RGB", (10, 6), (200, 100, 0)), back[:, 2:8], "crop"))
+    drawn = np.asarray(drawing.overlay(Image.new("RGB", (10, 6), (200, 100, 0)), back[:, 2:8], "crop"))
     assert len(np.unique(drawn[:, :2].reshape(-1, 3), axis=0)) == 1
     assert len(set(drawn[0, 0].tolist())) == 1  # grey
     assert drawn[0, 0, 0] < 60
@@ -45,13 +47,13 @@ def test_what_a_crop_cuts_off_is_unseen():
 
 def test_a_map_of_zeros_leaves_the_picture_as_it_is(make_photo):
     photo = make_photo(3, (50, 30))
-    drawn = explanation_drawing.overlay(photo, np.zeros((16, 16), np.float32), "squash")
+    drawn = drawing.overlay(photo, np.zeros((16, 16), np.float32), "squash")
     np.testing.assert_array_equal(np.asarray(drawn), np.asarray(photo))
 
 
 @pytest.mark.parametrize(("size", "expected"), [((3000, 1500), (768, 384)), ((40, 80), (160, 320)), ((500, 400),) * 2])
 def test_pictures_keep_their_aspect_ratio(size, expected, make_photo, encode):
-    assert explanation_drawing.open_picture(encode(make_photo(0, size))).size == expected
+    assert drawing.open_picture(encode(make_photo(0, size))).size == expected
 
 
 def test_files_are_explained_upright_and_bad_ones_named(trained_run, make_photo, encode, tmp_path, capsys):
@@ -114,10 +116,10 @@ def test_wrong_calls_are_explained(trained_run, tmp_path, monkeypatch, capsys, f
 
 def test_the_sanity_check_prints_a_row_a_stage(trained_run, capsys):
     run = run_dir.load(trained_run)
-    pixels = explaining.first_pixels(run, "validation", 3)
+    pixels = explain.first_pixels(run, "validation", 3)
     assert (pixels.dtype, pixels.shape) == (np.uint8, (3, 64, 64, 3))
-    stages = explanation_check.sanity_check(run, pixels, cascade=False)
-    text = explanation_check.text(stages, explanation_config.METHODS[0])
+    stages = check.sanity_check(run, pixels, cascade=False)
+    text = check.text(stages, METHODS[0])
     assert f"{stages[0].rank_correlation:.3f}" in text
     assert cli.main(["explain", trained_run, "--sanity_check", "--num_examples=3", "--nocascade", "--json"]) == 0
     assert [row["randomized"] for row in json.loads(capsys.readouterr().out)["grad_cam"]] == ["head"]

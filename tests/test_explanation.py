@@ -7,8 +7,10 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from tfr import config, conversion
-from tfr.train import backbones, explanation, explanation_check, models, run_dir, thresholds, training
+from tfr.train import backbones, models, run_dir, thresholds, training
 from tfr.train.config import DataConfig, ModelConfig, TrainConfig
+from tfr.train.explaining import check
+from tfr.train.explaining.explainer import Explainer
 
 SIDE = 16
 LABELS = ["ant", "bee", "cow"]
@@ -62,7 +64,7 @@ WEIGHTS = np.array([[3, -1, 0], [0, 2, 0], [-2, 0, 0]], np.float32)  # 'cow' is 
 
 
 def test_grad_cam_of_a_linear_network_is_its_class_activation(make_run, pixels):
-    explainer = explanation.Explainer(make_run(linear_network(WEIGHTS)))
+    explainer = Explainer(make_run(linear_network(WEIGHTS)))
     maps = explainer.grad_cam(pixels, [1, 0, 2])
     assert (maps.dtype, maps.shape) == (np.float32, (4, 3, SIDE, SIDE))
     activation = np.maximum(pixels @ WEIGHTS[:, [1, 0]], 0).transpose(0, 3, 1, 2)
@@ -71,7 +73,7 @@ def test_grad_cam_of_a_linear_network_is_its_class_activation(make_run, pixels):
 
 
 def test_each_image_may_have_labels_of_its_own(make_run, pixels):
-    explainer = explanation.Explainer(make_run(convolving_network()))
+    explainer = Explainer(make_run(convolving_network()))
     every = explainer.grad_cam(pixels, [0, 1, 2])
     own = explainer.grad_cam(pixels, [[2], [0], [1], [1]])
     np.testing.assert_allclose(own[:, 0], every[np.arange(4), [2, 0, 1, 1]], atol=1e-6)
@@ -79,7 +81,7 @@ def test_each_image_may_have_labels_of_its_own(make_run, pixels):
 
 def test_a_temperature_changes_probabilities_but_no_map(make_run, pixels):
     network = convolving_network()
-    plain, cooled = (explanation.Explainer(make_run(network, temperature)) for temperature in (1.0, 4.0))
+    plain, cooled = (Explainer(make_run(network, temperature)) for temperature in (1.0, 4.0))
     assert np.abs(plain.predict(pixels) - cooled.predict(pixels)).max() > 1e-3
     np.testing.assert_allclose(plain.grad_cam(pixels, [0]), cooled.grad_cam(pixels, [0]), atol=1e-5)
     both = [run.integrated_gradients(pixels, [0], steps=8).attributions for run in (plain, cooled)]
@@ -88,7 +90,7 @@ def test_a_temperature_changes_probabilities_but_no_map(make_run, pixels):
 
 def test_probabilities_are_those_of_the_whole_model(trained_run, make_photo, encode):
     run = run_dir.load(trained_run)
-    explainer = explanation.Explainer(run)
+    explainer = Explainer(run)
     read = explainer.read([encode(make_photo(seed, (90, 70))) for seed in range(3)])
     assert (read.dtype, read.shape) == (np.uint8, (3, 64, 64, 3))
     expected = run.load_model().predict(read.astype(np.float32), verbose=0)
@@ -97,7 +99,7 @@ def test_probabilities_are_those_of_the_whole_model(trained_run, make_photo, enc
 
 @pytest.mark.parametrize("baseline", ["black", "grey", "white"])
 def test_integrated_gradients_of_a_linear_network_are_exact(make_run, pixels, baseline):
-    explainer = explanation.Explainer(make_run(linear_network(WEIGHTS)))
+    explainer = Explainer(make_run(linear_network(WEIGHTS)))
     found = explainer.integrated_gradients(pixels, [0, 2], baseline=baseline, steps=3)
     way = pixels.astype(np.float32) - {"black": 0, "grey": 127.5, "white": 255}[baseline]
     np.testing.assert_allclose(found.differences[:, 0], way.mean((1, 2)) @ WEIGHTS[:, 0] / 255, atol=1e-4)
@@ -110,7 +112,7 @@ def test_integrated_gradients_of_a_linear_network_are_exact(make_run, pixels, ba
 
 def test_integrated_gradients_become_complete_with_more_steps(make_run, pixels):
     head = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
-    explainer = explanation.Explainer(make_run(convolving_network(head)))
+    explainer = Explainer(make_run(convolving_network(head)))
     few, many = (explainer.integrated_gradients(pixels, [0, 1], steps=steps) for steps in (3, 128))
     np.testing.assert_allclose(few.differences, many.differences)
     assert few.completeness_error.max() > 3 * many.completeness_error.max()
@@ -120,7 +122,7 @@ def test_integrated_gradients_become_complete_with_more_steps(make_run, pixels):
 
 def test_maps_move_when_the_head_is_random(make_run, pixels):
     head = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
-    stages = explanation_check.sanity_check(make_run(convolving_network(head)), pixels)
+    stages = check.sanity_check(make_run(convolving_network(head)), pixels)
     assert stages[0].randomized == "head"
     assert len(stages) > 2  # the convolutions too
     assert all(stage.rank_correlation < 0.7 and stage.similarity < 0.9 for stage in stages), stages
@@ -128,17 +130,17 @@ def test_maps_move_when_the_head_is_random(make_run, pixels):
 
 def test_maps_that_do_not_depend_on_the_head_are_called_out(make_run, pixels):
     run = make_run(convolving_network(np.ones((32, 3), np.float32)))  # shuffling equal numbers changes nothing
-    stages = explanation_check.sanity_check(run, pixels, cascade=False)
+    stages = check.sanity_check(run, pixels, cascade=False)
     assert len(stages) == 1
     assert stages[0].rank_correlation == pytest.approx(1, abs=0.01)
     assert stages[0].similarity == pytest.approx(1, abs=0.01)
-    assert "hardly move" in explanation_check.text(stages, "grad_cam")
+    assert "hardly move" in check.text(stages, "grad_cam")
 
 
 def test_the_sanity_check_leaves_the_run_alone(make_run, pixels):
     run = make_run(convolving_network())
     before = run.load_model().get_weights()
-    explanation_check.sanity_check(run, pixels, method="integrated_gradients", cascade=False)
+    check.sanity_check(run, pixels, method="integrated_gradients", cascade=False)
     for value, old in zip(run.load_model().get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, old)
 
@@ -173,7 +175,7 @@ def test_grad_cam_of_a_linear_head_is_its_class_activation_on_any_backbone(name)
     limits = thresholds.Thresholds(overall=0.5, per_label=np.full(3, 0.5), strength=np.inf)
     run = RunInMemory(path="", labels=LABELS, thresholds=limits, config=settings)
     object.__setattr__(run, "model", tagger)
-    explainer = explanation.Explainer(run)
+    explainer = Explainer(run)
     pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     for layer in backbone.layers:  # with statistics of no data, what random weights give vanishes in deep networks
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -252,7 +254,7 @@ def objects_run(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.skipif(not backbones.weights_installed(), reason="needs pretrained weights")
 def test_a_map_lies_on_the_object_of_its_label(objects_run):
-    explainer = explanation.Explainer(objects_run)
+    explainer = Explainer(objects_run)
     rng = np.random.default_rng(1)
     drawn = [draw(rng, OBJECTS) for _ in range(8)]
     pixels = np.stack([np.asarray(image) for image, _ in drawn])

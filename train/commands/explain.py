@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tfr.errors import TfrError, UsageError
 from tfr.flag_groups import CommandFlags
 
-from ..explanation_config import BASELINES, METHODS, STEPS
+from ..explaining.config import BASELINES, METHODS, STEPS, ExplainConfig, label_ids
 
 if TYPE_CHECKING:
     from .. import run_dir
@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
     """Explains and prints where the pictures are."""
     if len(args) != 1:
         raise UsageError(f"tfr explain takes one run directory. Received: {args}")
-    from .. import explanation_config, quiet, run_dir
+    from .. import quiet, run_dir
 
     run = run_dir.load(args[0])
     methods = METHODS if _METHOD.value == "both" else (_METHOD.value,)
@@ -70,11 +70,11 @@ def main(args: list[str]) -> None:
         raise UsageError("tfr explain takes at least one --image or --id, or --sanity_check.")
     if not _OUTPUT.value:
         raise UsageError("--output is required: the folder for the pictures.")
-    explanation_config.label_ids(_LABEL.value, run.labels)  # an error here need not wait for TensorFlow
+    label_ids(_LABEL.value, run.labels)  # an error here need not wait for TensorFlow
     quiet.import_tensorflow()
-    from .. import explaining
+    from ..explaining import explain
 
-    config = explanation_config.ExplainConfig(
+    config = ExplainConfig(
         output=_OUTPUT.value,
         images=_IMAGE.value,
         dataset=_DATASET.value,
@@ -87,14 +87,14 @@ def main(args: list[str]) -> None:
         steps=_STEPS.value,
     )
     failed = total = 0
-    for explained in explaining.explain(run, config):
+    for explained in explain.explain(run, config):
         total, failed = total + 1, failed + (explained.error is not None)
         if _JSON.value:
             print(json.dumps(dataclasses.asdict(explained), ensure_ascii=False))
         elif explained.error is not None:
             print(f"tfr: {explained.image}: {explained.error}; skipped", file=sys.stderr)
         else:
-            print(explaining.text(explained))
+            print(explain.text(explained))
     if failed == total:
         raise TfrError(f"None of the {failed} images could be read.")
 
@@ -104,14 +104,14 @@ def _check_sanity(run: "run_dir.Run", methods: tuple[str, ...]) -> None:
     from .. import quiet
 
     quiet.import_tensorflow()
-    from .. import explaining, explanation_check
+    from ..explaining import check, explain
 
     split = run.config["resolved"]["validation_split"]
-    pixels = explaining.first_pixels(run, split, _NUM_EXAMPLES.value, _DATASET.value)
+    pixels = explain.first_pixels(run, split, _NUM_EXAMPLES.value, _DATASET.value)
     cascade = _CASCADE.value
-    found = {m: explanation_check.sanity_check(run, pixels, method=m, cascade=cascade) for m in methods}
+    found = {m: check.sanity_check(run, pixels, method=m, cascade=cascade) for m in methods}
     if _JSON.value:
         stages = {method: [dataclasses.asdict(stage) for stage in listed] for method, listed in found.items()}
         print(json.dumps(stages, indent=1))
     else:
-        print("\n\n".join(explanation_check.text(stages, method) for method, stages in found.items()))
+        print("\n\n".join(check.text(stages, method) for method, stages in found.items()))

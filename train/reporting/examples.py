@@ -7,7 +7,9 @@ import numpy as np
 
 from tfr import html_page
 
-from .. import explanation, explanation_drawing, input_pipeline, records, run_dir
+from .. import input_pipeline, records, run_dir
+from ..explaining import drawing
+from ..explaining.explainer import Explainer
 from .material import Material
 
 _IMAGE_HEIGHT = 200  # pixels
@@ -105,11 +107,11 @@ def choose(material: Material, number: int, explain: Explain | None = None) -> l
 
 def heat_maps(run: run_dir.Run) -> Explain:
     """Overlays by Grad-CAM, the model loaded once. Raises RunDirError where that fails."""
-    explainer = explanation.Explainer(run)
+    explainer = Explainer(run)
 
     def explain(image: bytes, label: int) -> str:
         heat = explainer.grad_cam(explainer.read([image]), [label])[0, 0]
-        drawn = explanation_drawing.overlay(explanation_drawing.open_picture(image), heat, run.resize)
+        drawn = drawing.overlay(drawing.open_picture(image), heat, run.resize)
         return html_page.picture_uri(drawn, _IMAGE_HEIGHT)
 
     return explain

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 
-from . import feature_maps, input_pipeline, models, run_dir
-from .explanation_config import BASELINES, STEPS
+from .. import feature_maps, input_pipeline, models, run_dir
+from .config import BASELINES, STEPS
 
 _BATCH = 16  # images, or points of a path, at once
 _BLUR = 1 / 64  # sigma of the neighbourhoods of attributions, as a share of the image's side
@@ -94,7 +94,7 @@ class Explainer:
         return np.concatenate(outputs)
 
     def maps(self, pixels: np.ndarray, label_ids: Sequence[int] | np.ndarray, method: str) -> np.ndarray:
-        """Heat maps by a method of explanation_config.METHODS; see `grad_cam` for arguments and result."""
+        """Heat maps by a method of config.METHODS; see `grad_cam` for arguments and result."""
         if method == "grad_cam":
             return self.grad_cam(pixels, label_ids)
         return self.integrated_gradients(pixels, label_ids).maps

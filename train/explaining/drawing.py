@@ -9,7 +9,7 @@ from PIL import Image
 
 from tfr import contact_sheet
 
-from . import preprocessing
+from .. import preprocessing
 
 _LEAST, _MOST = 320, 768  # pixels of the longer side of overlays
 _COLORS = "inferno"

@@ -14,10 +14,10 @@ from PIL import Image
 from tfr import dataset_dir, files, images, progress
 from tfr.errors import DatasetError
 
-from . import explanation_drawing as drawing
-from . import image_sources, input_pipeline, pixels, run_dir
-from .explanation import Explainer
-from .explanation_config import TITLES, ExplainConfig, label_ids
+from .. import image_sources, input_pipeline, pixels, run_dir
+from . import drawing
+from .config import TITLES, ExplainConfig, label_ids
+from .explainer import Explainer
 
 
 class Picture(NamedTuple):
@@ -35,9 +35,9 @@ class LabelMap:
     Attributes:
       label: what it is of.
       probability: what the run says of the label.
-      method: of explanation_config.METHODS.
+      method: of config.METHODS.
       path: the PNG file.
-      completeness_error: of integrated gradients, in units of the logit; see explanation.IntegratedGradients.
+      completeness_error: of integrated gradients, in units of the logit; see explainer.IntegratedGradients.
       logit_difference: of integrated gradients: what the attributions should sum to.
     """
 

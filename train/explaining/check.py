@@ -9,8 +9,8 @@ from scipy import stats
 
 from tfr import progress
 
-from . import models, run_dir
-from .explanation import Explainer
+from .. import models, run_dir
+from .explainer import Explainer
 
 _WINDOW = 11  # pixels, of the structural similarity; as in its source
 
@@ -46,7 +46,7 @@ def sanity_check(
     Args:
       run: a finished run; it is not changed.
       pixels: uint8 (n, image_size, image_size, 3).
-      method: of explanation_config.METHODS.
+      method: of config.METHODS.
       cascade: whether to go on to the backbone.
       seed: of the random kernels.
     """

@@ -1,0 +1,1 @@
+"""Heat maps: which part of an image speaks for a label."""
