@@ -42,18 +42,20 @@ def _cases(args: argparse.Namespace, folder: str) -> tuple[dict[str, Callable[[]
     """What to measure, each over all images of the split, and how many those are."""
     import tensorflow as tf
 
-    from tfr.train import backbones, embedding, embedding_plan, embedding_writer, forward, input_pipeline
-    from tfr.train.embed_config import EmbedConfig
-    from tfr.train.embedding_dir import EmbeddingDir
+    from tfr.train import backbones, forward, input_pipeline
+    from tfr.train.embedding import plan, writer
+    from tfr.train.embedding.config import EmbedConfig
+    from tfr.train.embedding.directory import EmbeddingDir
+    from tfr.train.embedding.embed import make_recipe
 
     builder = input_pipeline.open_dataset(args.dataset)
     count = input_pipeline.num_examples(builder, args.split)
     backbone = backbones.build_backbone(args.backbone)
-    recipe = embedding.make_recipe(EmbedConfig(dataset=args.dataset), backbone)
-    planned = [shard for shard in embedding_plan.plan(builder, "benchmark") if shard.split == args.split]
+    recipe = make_recipe(EmbedConfig(dataset=args.dataset), backbone)
+    planned = [shard for shard in plan.plan(builder, "benchmark") if shard.split == args.split]
     target = EmbeddingDir(folder)
     os.makedirs(target.plan_dir)
-    settings = embedding_writer.Settings(target, recipe, args.dataset, args.batch_size)
+    settings = writer.Settings(target, recipe, args.dataset, args.batch_size)
     shape = input_pipeline.BatchShape(recipe.image_size, args.batch_size)
     batch = next(iter(input_pipeline.for_evaluation(builder, args.split, shape)))["image"]
     folded, bare = (forward.compile_forward(backbone, freeze=freeze, dtype=tf.uint8) for freeze in (True, False))
@@ -63,7 +65,7 @@ def _cases(args: argparse.Namespace, folder: str) -> tuple[dict[str, Callable[[]
         return lambda: [function(batch[:n]) for n in [len(batch)] * (count // len(batch)) + [count % len(batch)] if n]
 
     return {
-        "embed": lambda: embedding_writer.write_shards(settings, folded, planned, show=False),
+        "embed": lambda: writer.write_shards(settings, folded, planned, show=False),
         "folded": over_memory(folded),
         "bare": over_memory(bare),
         "keras predict": lambda: backbone.predict(evaluation, verbose=0),

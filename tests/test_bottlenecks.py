@@ -11,9 +11,10 @@ import pytest
 
 from tfr import cli, shards
 from tfr.errors import DatasetError, UsageError
-from tfr.train import bottlenecks, embedding, input_pipeline, run_dir, training
+from tfr.train import bottlenecks, input_pipeline, run_dir, training
 from tfr.train.config import ModelConfig
-from tfr.train.embed_config import EmbedConfig
+from tfr.train.embedding import embed
+from tfr.train.embedding.config import EmbedConfig
 
 SIZE = 32
 
@@ -35,7 +36,7 @@ def base(drawn):
 @pytest.fixture(scope="module")
 def cached(base, tmp_path_factory):
     """The directory of `base`."""
-    return embedding.embed(dataclasses.replace(base, output=str(tmp_path_factory.mktemp("cached") / "1.0.0"))).output
+    return embed.embed(dataclasses.replace(base, output=str(tmp_path_factory.mktemp("cached") / "1.0.0"))).output
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_embeddings_of_other_examples_are_refused(make_config, drawn, drawn_sing
 @pytest.mark.slow
 def test_random_networks_are_the_same_by_their_seed(make_config, base, tmp_path):
     output = str(tmp_path / "random")
-    embedding.embed(dataclasses.replace(base, output=output, weights="none", seed=5, num_views=0))
+    embed.embed(dataclasses.replace(base, output=output, weights="none", seed=5, num_views=0))
     data, model = {"bottlenecks": output}, ModelConfig(weights="none", hidden_units=())
     with pytest.raises(UsageError, match="random ones depend on --seed"):
         training.train(make_config(data, model=model, epochs=1))

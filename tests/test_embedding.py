@@ -16,10 +16,12 @@ from tfr import cli, conversion, dataset_dir, shards, synthetic
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 from tfr.errors import ConversionError, DatasetError, UsageError
-from tfr.train import augmentation, bottlenecks, embedding, embedding_plan, embedding_writer, input_pipeline
-from tfr.train.embed_config import EmbedConfig
-from tfr.train.embedding_dir import EmbeddingDir
-from tfr.train.embedding_plan import Recipe
+from tfr.train import augmentation, bottlenecks, input_pipeline
+from tfr.train.embedding import embed, plan
+from tfr.train.embedding import writer as embedding_writer
+from tfr.train.embedding.config import EmbedConfig
+from tfr.train.embedding.directory import EmbeddingDir
+from tfr.train.embedding.plan import Recipe
 
 SIZE = 32
 
@@ -45,7 +47,7 @@ def source(tmp_path_factory):
 def _prepared_once():
     """Building and folding a network takes longer than embedding with it; each is done once a test module."""
     with pytest.MonkeyPatch.context() as patch:
-        build, compile_forward = embedding._build_backbone, embedding.forward.compile_forward
+        build, compile_forward = embed._build_backbone, embed.forward.compile_forward
         networks, compiled = {}, {}
 
         def build_once(config, name):
@@ -55,8 +57,8 @@ def _prepared_once():
         def compile_once(model, **options):
             return compiled.setdefault(id(model), compiled.get(id(model)) or compile_forward(model, **options))
 
-        patch.setattr(embedding, "_build_backbone", build_once)
-        patch.setattr(embedding.forward, "compile_forward", compile_once)
+        patch.setattr(embed, "_build_backbone", build_once)
+        patch.setattr(embed.forward, "compile_forward", compile_once)
         yield
 
 
@@ -69,7 +71,7 @@ def base(source):
 @pytest.fixture(scope="module")
 def embedded(base, tmp_path_factory):
     """The directory of `base`: look at it, do not change it."""
-    return embedding.embed(dataclasses.replace(base, output=str(tmp_path_factory.mktemp("embedded") / "1.0.0"))).output
+    return embed.embed(dataclasses.replace(base, output=str(tmp_path_factory.mktemp("embedded") / "1.0.0"))).output
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def exact(base, tmp_path_factory):
     """The same in single precision, with three views each."""
     output = str(tmp_path_factory.mktemp("exact") / "1.0.0")
     changes = {"dtype": "float32", "num_views": 3, "augment": "crop:0.3,flip", "output": output}
-    return embedding.embed(dataclasses.replace(base, **changes)).output
+    return embed.embed(dataclasses.replace(base, **changes)).output
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def copy(embedded, tmp_path):
 @pytest.fixture(scope="module")
 def backbone(base):
     """The network of `base`."""
-    return embedding._build_backbone(base, base.backbone)
+    return embed._build_backbone(base, base.backbone)
 
 
 def examples(path, split):
@@ -139,7 +141,7 @@ def test_the_numbers_are_those_of_the_backbone(embedded, exact, source, backbone
 @pytest.mark.usefixtures("copy")
 def test_the_same_command_again_does_nothing(make_config):
     written = stamps(make_config().output)
-    again = embedding.embed(make_config())
+    again = embed.embed(make_config())
     assert (again.reused, again.shards_embedded, again.shards_kept) == (True, 0, 9)
     assert stamps(again.output) == written
 
@@ -162,14 +164,14 @@ def test_a_killed_run_goes_on_with_the_missing_shards(make_config, monkeypatch, 
 
     monkeypatch.setattr(shards, "create", create)
     with pytest.raises(Killed):
-        embedding.embed(make_config())
+        embed.embed(make_config())
     output = make_config().output
     written = stamps(output)
     assert len(written) == 4
     with pytest.raises(DatasetError):
         dataset_dir.open_builder(output)
     monkeypatch.undo()
-    result = embedding.embed(make_config())
+    result = embed.embed(make_config())
     assert (result.shards_embedded, result.shards_kept) == (5, 4)
     assert written.items() <= stamps(output).items()
     for split in ("train", "validation", "test"):
@@ -191,7 +193,7 @@ def test_a_killed_run_goes_on_with_the_missing_shards(make_config, monkeypatch, 
 def test_embeddings_made_otherwise_are_refused_with_the_difference(changes, difference, make_config):
     before = stamps(make_config().output)
     with pytest.raises(DatasetError, match=f"made otherwise .*{difference}.*--overwrite"):
-        embedding.embed(make_config(**changes))
+        embed.embed(make_config(**changes))
     assert stamps(make_config().output) == before
     dataset_dir.open_builder(make_config().output)
 
@@ -200,8 +202,8 @@ def test_embeddings_made_otherwise_are_refused_with_the_difference(changes, diff
 def test_another_rule_for_pixels_makes_embeddings_old(make_config, monkeypatch):
     monkeypatch.setattr("tfr.train.preprocessing.VERSION", 2)
     with pytest.raises(DatasetError, match="preprocessing: 1 -> 2"):
-        embedding.embed(make_config())
-    result = embedding.embed(make_config(overwrite=True))
+        embed.embed(make_config())
+    result = embed.embed(make_config(overwrite=True))
     assert (result.shards_embedded, result.recipe["preprocessing"]) == (9, 2)
 
 
@@ -227,7 +229,7 @@ def _grow(source, target):
 def test_what_did_not_change_in_a_dataset_that_grew_is_kept(make_config, copy, source, tmp_path):
     before = {id_: e["embedding"] for id_, e in examples(copy, "train").items()}
     grown = _grow(source, tmp_path / "shapes" / "1.0.0")
-    result = embedding.embed(make_config(dataset=grown))
+    result = embed.embed(make_config(dataset=grown))
     assert (result.shards_embedded, result.shards_kept) == (1, 9)
     names = {
         path.name.replace("shapes-", "shapes_efficientnet_lite0-") for path in pathlib.Path(grown).glob("*.tfrecord-*")
@@ -241,7 +243,7 @@ def test_what_did_not_change_in_a_dataset_that_grew_is_kept(make_config, copy, s
 def test_another_version_takes_over_what_it_shares_with_the_one_beside_it(make_config, embedded, source, tmp_path):
     shutil.copytree(embedded, tmp_path / "cache" / "1.0.0")
     grown = _grow(source, tmp_path / "shapes" / "1.1.0")
-    result = embedding.embed(make_config(dataset=grown, output=str(tmp_path / "cache" / "1.1.0")))
+    result = embed.embed(make_config(dataset=grown, output=str(tmp_path / "cache" / "1.1.0")))
     assert (result.shards_embedded, result.shards_kept) == (1, 9)
     assert list(examples(result.output, "train")) == list(examples(grown, "train"))
 
@@ -256,8 +258,8 @@ def test_a_dataset_whose_examples_changed_is_refused(make_config, source, tmp_pa
             writer.write(record, *shards.frame(record))
     os.unlink(f"{changed}/conversion.json")  # whose checksums are those of before
     with pytest.raises(DatasetError, match=r"the dataset changed.*1 of its 9 shards \(\S+-train.tfrecord-00001"):
-        embedding.embed(make_config(dataset=str(changed)))
-    result = embedding.embed(make_config(dataset=str(changed), overwrite=True))
+        embed.embed(make_config(dataset=str(changed)))
+    result = embed.embed(make_config(dataset=str(changed), overwrite=True))
     assert (result.shards_embedded, result.shards_kept) == (1, 8)
     assert list(examples(result.output, "train")) == list(examples(changed, "train"))
 
@@ -285,10 +287,10 @@ def test_views_are_the_augmented_images(exact, source, backbone):
 def test_views_do_not_depend_on_the_order(exact, source, backbone, tmp_path):
     """The last shard alone, in one batch, has the views that it has when it is one of many."""
     recipe = Recipe(**json.loads(pathlib.Path(exact, "embedding.json").read_text())["recipe"])
-    last = embedding_plan.plan(input_pipeline.open_dataset(source), "shapes_efficientnet_lite0")[-1]
+    last = plan.plan(input_pipeline.open_dataset(source), "shapes_efficientnet_lite0")[-1]
     target = EmbeddingDir(str(tmp_path))
     os.makedirs(target.plan_dir)
-    forward = embedding.forward.compile_forward(backbone, dtype=tf.uint8)
+    forward = embed.forward.compile_forward(backbone, dtype=tf.uint8)
     embedding_writer.write_shards(embedding_writer.Settings(target, recipe, source, 64), forward, [last])
     features = tfds.builder_from_directory(exact).info.features
     stored, alone = (
@@ -301,13 +303,13 @@ def test_views_do_not_depend_on_the_order(exact, source, backbone, tmp_path):
 
 
 def test_single_label_datasets_keep_their_label(make_config, drawn_single):
-    result = embedding.embed(make_config(dataset=drawn_single, batch_size=32))
+    result = embed.embed(make_config(dataset=drawn_single, batch_size=32))
     builder = dataset_dir.open_builder(result.output)
     assert (dataset_dir.label_key(builder), dataset_dir.label_names(builder)) == ("label", ["blue", "green", "red"])
 
 
 def test_the_default_place_is_beside_the_dataset(make_config, source):
-    result = embedding.embed(make_config(output=None))
+    result = embed.embed(make_config(output=None))
     data_dir = pathlib.Path(source).parent.parent
     assert result.output == str(data_dir / "shapes_efficientnet_lite0" / "1.0.0")
     assert tfds.load("shapes_efficientnet_lite0", data_dir=data_dir, split="test").element_spec["embedding"].shape == (
@@ -319,16 +321,16 @@ def test_other_datasets_are_never_written_over(make_config, embedded, source, tm
     target = str(shutil.copytree(source, tmp_path / "other"))
     before = stamps(target)
     with pytest.raises(DatasetError, match="holds a dataset that tfr embed did not make"):
-        embedding.embed(make_config(output=target, overwrite=True))
+        embed.embed(make_config(output=target, overwrite=True))
     assert stamps(target) == before
     with pytest.raises(DatasetError, match="has no images in a feature 'image'"):
-        embedding.embed(make_config(dataset=embedded, output=str(tmp_path / "twice")))
+        embed.embed(make_config(dataset=embedded, output=str(tmp_path / "twice")))
 
 
 def test_numbers_that_do_not_fit_are_an_error(make_config, monkeypatch):
-    monkeypatch.setattr(embedding.forward, "compile_forward", lambda *_, **__: lambda x: tf.fill((len(x), 1280), 1e5))
+    monkeypatch.setattr(embed.forward, "compile_forward", lambda *_, **__: lambda x: tf.fill((len(x), 1280), 1e5))
     with pytest.raises(DatasetError, match=r"does not fit float16.*100000.*--dtype=float32"):
-        embedding.embed(make_config())
+        embed.embed(make_config())
     assert not stamps(make_config().output)
 
 
@@ -339,7 +341,7 @@ def test_two_at_once_do_not_mix(make_config):
     with open(f"{make_config().output}/.plan/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConversionError, match="Another tfr embed is writing to"):
-            embedding.embed(make_config())
+            embed.embed(make_config())
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 
 from tfr import shards
 from tfr.errors import ConversionError, UsageError
-from tfr.train import embedding, embedding_job
-from tfr.train.embed_config import EmbedConfig
+from tfr.train.embedding import embed, job
+from tfr.train.embedding.config import EmbedConfig
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def base(drawn):
 @pytest.fixture(scope="module")
 def local(base, tmp_path_factory):
     """The directory of `base`, embedded without Beam."""
-    return embedding.embed(dataclasses.replace(base, output=str(tmp_path_factory.mktemp("local")))).output
+    return embed.embed(dataclasses.replace(base, output=str(tmp_path_factory.mktemp("local")))).output
 
 
 def embeddings(path):
@@ -46,13 +46,13 @@ def embeddings(path):
     ],
 )
 def test_a_job_gives_what_the_local_way_gives(options, base, local, tmp_path):
-    result = embedding.embed(dataclasses.replace(base, output=str(tmp_path / "job"), **options))
+    result = embed.embed(dataclasses.replace(base, output=str(tmp_path / "job"), **options))
     found, expected = embeddings(result.output), embeddings(local)
     assert list(found) == list(expected)
     np.testing.assert_allclose([*found.values()], [*expected.values()], rtol=2e-3, atol=2e-3)
     assert sorted(os.listdir(result.output)) == sorted(os.listdir(local))
     written = [path.stat().st_mtime_ns for path in sorted(pathlib.Path(result.output).glob("*.tfrecord-*"))]
-    again = embedding.embed(dataclasses.replace(base, output=str(tmp_path / "job"), **options))
+    again = embed.embed(dataclasses.replace(base, output=str(tmp_path / "job"), **options))
     assert again.reused
     assert written == [path.stat().st_mtime_ns for path in sorted(pathlib.Path(result.output).glob("*.tfrecord-*"))]
 
@@ -70,13 +70,11 @@ def test_a_job_that_failed_goes_on_with_the_missing_shards(base, local, tmp_path
     config = dataclasses.replace(base, output=str(tmp_path / "job"), runner="in_process")
     monkeypatch.setattr(shards, "create", create)
     with pytest.raises(ConversionError, match=r"No space left.*run the same command again"):
-        embedding.embed(config)
+        embed.embed(config)
     monkeypatch.undo()
     ran = []
-    monkeypatch.setattr(
-        embedding_job._WriteShard, "__call__", _noting(ran, embedding_job._WriteShard.__call__), raising=True
-    )
-    result = embedding.embed(config)
+    monkeypatch.setattr(job._WriteShard, "__call__", _noting(ran, job._WriteShard.__call__), raising=True)
+    result = embed.embed(config)
     assert (result.shards_kept, result.shards_embedded) == (2, len(ran))
     assert list(embeddings(result.output)) == list(embeddings(local))
 
@@ -92,5 +90,5 @@ def _noting(ran, real):
 def test_what_workers_elsewhere_would_not_find_is_refused(base, tmp_path):
     options = {"runner": "PortableRunner", "beam_args": ("--job_endpoint=localhost:1", "--environment_type=DOCKER")}
     with pytest.raises(UsageError, match=r"DATASET=.* is on this machine, and a container runs on others"):
-        embedding.embed(dataclasses.replace(base, output=str(tmp_path / "job"), **options))
+        embed.embed(dataclasses.replace(base, output=str(tmp_path / "job"), **options))
     assert not os.listdir(tmp_path)

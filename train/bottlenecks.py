@@ -12,10 +12,11 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir, files
 from tfr.errors import DatasetError, UsageError
 
-from . import embedding_plan, forward, input_pipeline, preprocessing, sampling, stage_means
+from . import forward, input_pipeline, preprocessing, sampling, stage_means
 from .config import TrainConfig
-from .embedding_dir import FILE, EmbeddingDir, reports_in
-from .embedding_plan import FEATURE, VIEWS_FEATURE, difference
+from .embedding import plan
+from .embedding.directory import FILE, EmbeddingDir, reports_in
+from .embedding.plan import FEATURE, VIEWS_FEATURE, difference
 
 _EMBED_BATCH = 32  # larger batches spill a CPU's caches, see benchmarks
 _READ_BATCH = 256
@@ -123,7 +124,7 @@ def check(config: TrainConfig, backbone: keras.Model, builder: tfds.core.Dataset
     if path is None:
         return
     content = _read(path)
-    if content["recipe"]["weights"] != embedding_plan.weights_digest(backbone):
+    if content["recipe"]["weights"] != plan.weights_digest(backbone):
         raise UsageError(
             f"--bottlenecks={path} were made with other weights: --weights={content['weights']} -> "
             f"--weights={config.model.weights}, or files of other content; random ones depend on --seed. Give those "
@@ -132,7 +133,7 @@ def check(config: TrainConfig, backbone: keras.Model, builder: tfds.core.Dataset
     if "image" not in builder.info.features:  # the bottlenecks themselves
         return
     made_of = [(report.split, report.source) for report in reports_in(content)]
-    if made_of != [(shard.split, shard.source) for shard in embedding_plan.plan(builder, builder.name)]:
+    if made_of != [(shard.split, shard.source) for shard in plan.plan(builder, builder.name)]:
         raise DatasetError(
             f"--bottlenecks={path} are of {content['source']['dataset']} in {content['source']['dataset_dir']} as it "
             f"was then, and the dataset in {os.fspath(builder.data_path)} has other examples. `tfr embed` brings them "

@@ -17,16 +17,8 @@ from tfr import dataset_dir, files, folder_lock, progress, runners
 from tfr.config import digest
 from tfr.errors import TfrError, UsageError
 
-from . import (
-    embedding_plan,
-    image_sources,
-    inference_jobs,
-    predicting,
-    prediction_output,
-    prediction_rows,
-    quiet,
-    run_dir,
-)
+from . import image_sources, inference_jobs, predicting, prediction_output, prediction_rows, quiet, run_dir
+from .embedding import plan
 from .predicting import PredictConfig, Summary
 from .prediction import Prediction
 from .prediction_dir import PredictionDir, Report, Shard
@@ -132,7 +124,7 @@ def _plan_dataset(config: JobConfig, run: run_dir.Run) -> list[Shard]:
         raise UsageError(
             f"--split={split}: a job takes whole splits, and {builder.info.full_name} has {list(builder.info.splits)}."
         )
-    found = [shard for shard in embedding_plan.plan(builder, builder.name) if shard.split == split]
+    found = [shard for shard in plan.plan(builder, builder.name) if shard.split == split]
     firsts = itertools.accumulate((shard.num_records for shard in found), initial=0)
     return [
         Shard(

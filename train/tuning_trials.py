@@ -12,10 +12,11 @@ import numpy as np
 from tfr import progress
 from tfr.errors import TfrError
 
-from . import automatic, bottlenecks, embedding, metrics, run_dir, saved_predictions, training
+from . import automatic, bottlenecks, metrics, run_dir, saved_predictions, training
 from . import task as task_lib
 from .config import TrainConfig
-from .embed_config import EmbedConfig
+from .embedding import embed
+from .embedding.config import EmbedConfig
 from .task import Task
 from .tuning_config import TuneConfig
 
@@ -76,7 +77,7 @@ class Bench:
                 seed=config.seed,
                 overwrite=True,
             )
-            self._made[backbone] = embedding.embed(wanted).output
+            self._made[backbone] = embed.embed(wanted).output
         return dataclasses.replace(config, data=dataclasses.replace(data, bottlenecks=self._made[backbone]))
 
     def run(self, config: TrainConfig) -> Outcome:

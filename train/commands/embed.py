@@ -19,7 +19,7 @@ from tfr.flag_groups import CommandFlags
 
 from .. import backbones
 from ..config import AUGMENT_OPS, AUGMENT_PRESETS, FEATURES, RESIZE_MODES
-from ..embed_config import DTYPES, EmbedConfig
+from ..embedding.config import DTYPES, EmbedConfig
 
 FLAGS = CommandFlags()
 _DEFAULT = EmbedConfig(dataset="")  # the one place of the defaults
@@ -90,7 +90,7 @@ def main(args: list[str]) -> None:
     from .. import quiet
 
     quiet.import_tensorflow()
-    from .. import embedding
+    from ..embedding import embed
 
-    result = embedding.embed(config)
-    print(json.dumps(dataclasses.asdict(result), indent=1) if _JSON.value else embedding.summary(result))
+    result = embed.embed(config)
+    print(json.dumps(dataclasses.asdict(result), indent=1) if _JSON.value else embed.summary(result))

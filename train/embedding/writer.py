@@ -14,10 +14,10 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tfr import progress, shards
 from tfr.errors import DatasetError
 
-from . import augmentation, input_pipeline
-from . import preprocessing as pp
-from .embedding_dir import EmbeddingDir
-from .embedding_plan import FEATURE, VIEWS_FEATURE, Recipe, Report, Shard
+from .. import augmentation, input_pipeline
+from .. import preprocessing as pp
+from .directory import EmbeddingDir
+from .plan import FEATURE, VIEWS_FEATURE, Recipe, Report, Shard
 
 _HASHES = 1 << 62
 Forward = Callable[[tf.Tensor], tf.Tensor]

@@ -18,7 +18,7 @@ from etils import epath
 from tfr import dataset_dir, files, taking_over, tfds_metadata
 from tfr.errors import ConversionError, DatasetError
 
-from .embedding_plan import FEATURE, Recipe, Report, Shard, difference, features_of
+from .plan import FEATURE, Recipe, Report, Shard, difference, features_of
 
 FILE = "embedding.json"
 _STARTED_FILE = "started.json"

@@ -4,7 +4,7 @@ import dataclasses
 
 from tfr.errors import UsageError
 
-from .config import FEATURES, RESIZE_MODES, parse_augment
+from ..config import FEATURES, RESIZE_MODES, parse_augment
 
 DTYPES = ("float16", "float32")
 _MIXING = ("mixup", "cutmix")

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from tfr import files, progress, runners
 
-from . import inference_jobs
-from .embedding_plan import Shard
+from .. import inference_jobs
+from .plan import Shard
 
 _BACKBONE_FILE = "backbone.keras"
 
 if TYPE_CHECKING:
     import keras
 
-    from .embedding_writer import Settings
+    from .writer import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _LoadBackbone:
         import keras
         import tensorflow as tf
 
-        from . import forward
+        from .. import forward
 
         with tempfile.TemporaryDirectory() as folder:
             inference_jobs.copy(self.path, local := f"{folder}/{_BACKBONE_FILE}")
@@ -42,10 +42,10 @@ class _WriteShard:
     settings: "Settings"
 
     def __call__(self, shard: Shard, forward: Callable) -> str:
-        from . import embedding_writer
+        from . import writer
 
         if not self.settings.target.finished(shard):  # by an attempt whose worker died
-            embedding_writer.write_shards(self.settings, forward, [shard], show=False)
+            writer.write_shards(self.settings, forward, [shard], show=False)
         return shard.file
 
 

@@ -12,20 +12,12 @@ import tensorflow_datasets as tfds
 from tfr import folder_lock, runners
 from tfr.errors import DatasetError, UsageError
 
-from . import (
-    backbones,
-    embedding_job,
-    embedding_plan,
-    embedding_writer,
-    forward,
-    input_pipeline,
-    preprocessing,
-    stage_means,
-)
-from .embed_config import EmbedConfig
-from .embedding_dir import EmbeddingDir
-from .embedding_plan import FEATURE, VIEWS_FEATURE, Recipe, Shard
-from .embedding_writer import Settings
+from .. import backbones, forward, input_pipeline, preprocessing, stage_means
+from . import job, plan, writer
+from .config import EmbedConfig
+from .directory import EmbeddingDir
+from .plan import FEATURE, VIEWS_FEATURE, Recipe, Shard
+from .writer import Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,17 +63,17 @@ def embed(config: EmbedConfig) -> EmbedResult:
     runner = _prepare_runner(config, builder, target)
     backbone = _build_backbone(config, backbone_name)
     recipe = make_recipe(config, backbone)
-    planned = embedding_plan.plan(builder, name)
+    planned = plan.plan(builder, name)
     target.check(recipe, planned, config.overwrite)
-    if target.is_current(recipe, planned, embedding_plan.features_of(builder, recipe)):
+    if target.is_current(recipe, planned, plan.features_of(builder, recipe)):
         return _result(target, recipe, planned, None)
     with folder_lock.hold(target.plan_dir, "tfr embed", target.path):
         todo = target.begin(recipe, planned)
         settings = Settings(target, recipe, os.fspath(builder.data_path), config.batch_size)
         if runner and todo:
-            embedding_job.run(runner, settings, backbone, todo)
+            job.run(runner, settings, backbone, todo)
         else:
-            embedding_writer.write_shards(settings, forward.compile_forward(backbone, dtype=tf.uint8), todo)
+            writer.write_shards(settings, forward.compile_forward(backbone, dtype=tf.uint8), todo)
         target.publish(recipe, config.weights, builder, name, target.reconcile(planned))
     return _result(target, recipe, planned, todo)
 
@@ -140,7 +132,7 @@ def make_recipe(config: EmbedConfig, backbone: keras.Model) -> Recipe:
     """What embeddings by this backbone and config depend on."""
     return Recipe(
         backbone=backbone.name,
-        weights=embedding_plan.weights_digest(backbone),
+        weights=plan.weights_digest(backbone),
         image_size=backbone.input_shape[1],
         features=config.features,
         resize=config.resize,
