@@ -10,7 +10,8 @@ import pytest
 
 from tfr import cli, dataset_dir
 from tfr.errors import UsageError
-from tfr.train import error_analysis, error_files, input_pipeline, records, run_dir, saved_predictions
+from tfr.train import error_analysis, error_files, input_pipeline, records, run_dir
+from tfr.train.prediction import saved_predictions
 from tfr.train.thresholds import Thresholds
 
 NAMES = ["cat", "dog", "eel"]

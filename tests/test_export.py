@@ -13,12 +13,13 @@ from PIL import Image, ImageOps
 
 from tfr import cli
 from tfr.errors import DatasetError, TfrError, UsageError
-from tfr.train import prediction, preprocessing, run_dir
+from tfr.train import preprocessing, run_dir
 from tfr.train import thresholds as thresholds_lib
 from tfr.train.exporting import check, export, runtimes, saved_model, tflite, warmup
 from tfr.train.exporting import exif as export_exif
 from tfr.train.exporting import model as export_model
 from tfr.train.exporting.config import ExportConfig
+from tfr.train.prediction.tags import TagRule
 
 ORIENTATION = 0x0112
 
@@ -84,7 +85,7 @@ def test_figures_of_a_comparison():
     thresholds = thresholds_lib.from_json({"global": 0.5}, ["a", "b", "c"], "")
     run = types.SimpleNamespace(multi_label=True, labels=["a", "b", "c"], thresholds=thresholds)
     limits = np.array([0.5, 0.7, 0.5])
-    rule = prediction.TagRule(labels=run.labels, limits=limits, multi_label=True, only_above=True, top_k=None)
+    rule = TagRule(labels=run.labels, limits=limits, multi_label=True, only_above=True, top_k=None)
     found = check.compare(other, reference, targets, types.SimpleNamespace(run=run, rule=rule))
     assert found["max_difference"] == pytest.approx(0.3)
     assert found["mean_difference"] == pytest.approx(0.5 / 6)
@@ -326,7 +327,7 @@ def test_a_network_with_a_gradient_of_its_own_is_written(tmp_path, trained_run):
     network.set_weights([rng.normal(size=w.shape) * 0.3 for w in network.get_weights()])
     labels = ["a", "b", "c"]
     run = types.SimpleNamespace(path=trained_run, labels=labels, image_size=16, resize="squash", multi_label=True)
-    rule = prediction.TagRule(labels=labels, limits=np.full(3, 0.5), multi_label=True, only_above=True, top_k=None)
+    rule = TagRule(labels=labels, limits=np.full(3, 0.5), multi_label=True, only_above=True, top_k=None)
     tagger = export_model.ExportModel(run=run, model=network, rule=rule)
     pixels = rng.integers(0, 256, (12, 16, 16, 3), np.uint8)
     expected = network(pixels.astype(np.float32)).numpy()

@@ -10,16 +10,9 @@ import pytest
 from conversion_checks import labels_of, write_csv
 
 from tfr import cli, dataset_dir, files, synthetic
-from tfr.train import (
-    bottlenecks,
-    cross_validation,
-    label_issue_files,
-    label_issues,
-    run_dir,
-    saved_predictions,
-    training,
-)
+from tfr.train import bottlenecks, cross_validation, label_issue_files, label_issues, run_dir, training
 from tfr.train.config import DataConfig, ModelConfig, TrainConfig
+from tfr.train.prediction import saved_predictions
 
 UNKNOWN = -1
 

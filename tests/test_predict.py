@@ -18,7 +18,9 @@ import tfr
 from tfr import cli
 from tfr.annotations import ReadOptions
 from tfr.errors import DatasetError, UsageError
-from tfr.train import prediction, reading_ahead, run_dir, saved_predictions
+from tfr.train import reading_ahead, run_dir
+from tfr.train.prediction import saved_predictions
+from tfr.train.prediction.tags import DEFAULT_TOP_K
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +341,6 @@ def test_wrong_calls_are_one_line(arguments, code, message, trained_run, capsys)
 
 
 def test_the_rule_needs_no_tensorflow(run_python):
-    code = "import sys; from tfr.train import prediction_output, predicting; print('tensorflow' in sys.modules)"
+    code = "import sys; from tfr.train.prediction import job, output, predict; print('tensorflow' in sys.modules)"
     assert run_python("-c", code).stdout == "False\n"
-    assert prediction.DEFAULT_TOP_K == 10
+    assert DEFAULT_TOP_K == 10

@@ -10,9 +10,10 @@ import pytest
 
 from tfr import cli, dataset_dir
 from tfr.errors import ConversionError, DatasetError, UsageError
-from tfr.train import predicting, prediction_job
-from tfr.train.predicting import PredictConfig
-from tfr.train.prediction_job import JobConfig
+from tfr.train.prediction import job as prediction_job
+from tfr.train.prediction import predict as predicting
+from tfr.train.prediction.job import JobConfig
+from tfr.train.prediction.predict import PredictConfig
 
 NUM_LISTED, PER_SHARD = 21, 6
 
@@ -124,7 +125,7 @@ def test_a_job_on_a_split_has_a_file_for_each_of_its_shards(make_job, drawn, tmp
 @pytest.fixture
 def writes(monkeypatch):
     """`done`: names of the shards that are written, in order; `fails_at`: the one that the disk is full at."""
-    done, real = [], prediction_job.prediction_output.write
+    done, real = [], prediction_job.output.write
 
     def write(predictions, path, options):
         done.append(os.path.basename(path))
@@ -133,7 +134,7 @@ def writes(monkeypatch):
         real(predictions, path, options)
 
     write.done = done
-    monkeypatch.setattr(prediction_job.prediction_output, "write", write)
+    monkeypatch.setattr(prediction_job.output, "write", write)
     return write
 
 

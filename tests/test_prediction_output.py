@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from tfr.errors import UsageError
-from tfr.train import prediction_output, prediction_rows
-from tfr.train.prediction import Prediction, TagRule
-from tfr.train.prediction_rows import OutputOptions
+from tfr.train.prediction import output as prediction_output
+from tfr.train.prediction import rows
+from tfr.train.prediction.rows import OutputOptions
+from tfr.train.prediction.tags import Prediction, TagRule
 
 LABELS = ["cat", "image", "dög, big"]  # one is called like a column, one wants quoting
 PROBABILITIES = np.array([[0.9, 0.123456789, 0.4], [0.1, 0.2, 0.05]], np.float32)
@@ -176,8 +177,8 @@ def test_the_format_is_the_one_asked_for_or_the_one_of_the_name(format, output, 
         (lambda: prediction_output.choose_format(None, "x.xls"), r"--output=x\.xls does not say.*\.parquet"),
         (lambda: prediction_output.choose_format("npz", None), "--format=npz needs --output=FILE"),
         (lambda: prediction_output.choose_format("xls", None), "--format must be one of text, jsonl, csv"),
-        (lambda: prediction_rows.check(format="csv", all_labels="none", embeddings=True), r"--embeddings.*parquet"),
-        (lambda: prediction_rows.check(format="text", all_labels="binary", embeddings=False), "--all_labels=binary"),
+        (lambda: rows.check(format="csv", all_labels="none", embeddings=True), r"--embeddings.*parquet"),
+        (lambda: rows.check(format="text", all_labels="binary", embeddings=False), "--all_labels=binary"),
         (lambda: OutputOptions(rule=make_rule(labels=["a|b"]), format="csv"), r"'\|' between tags.*'a\|b'"),
     ],
 )

@@ -19,12 +19,12 @@ from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 from tfr.errors import DatasetError, MissingDependencyError, UsageError
 from tfr.train import metrics, run_dir
+from tfr.train.prediction.saved_predictions import Predictions
 from tfr.train.reporting import figures as report_figures
 from tfr.train.reporting import findings, report
 from tfr.train.reporting import material as report_material
 from tfr.train.reporting import page as report_page
 from tfr.train.reporting import words as report_words
-from tfr.train.saved_predictions import Predictions
 from tfr.train.thresholds import Thresholds
 
 

@@ -14,7 +14,8 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.pr_curve import pr_curves_plugin
 
 from tfr import synthetic
-from tfr.train import plots, run_dir, saved_predictions, summaries
+from tfr.train import plots, run_dir, summaries
+from tfr.train.prediction import saved_predictions
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import pytest
 
 from tfr import config, conversion, synthetic
 from tfr.errors import DatasetError, RunDirError, UsageError
-from tfr.train import calibration, comparison, evaluation, forward, run_dir, saved_predictions, tagger, training
+from tfr.train import calibration, comparison, evaluation, forward, run_dir, tagger, training
 from tfr.train.config import DataConfig
+from tfr.train.prediction import saved_predictions
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from scipy import optimize, special
 
-from . import metrics, models, run_dir, saved_predictions, threshold_tuning
+from . import metrics, models, run_dir, threshold_tuning
+from .prediction import saved_predictions
 from .thresholds import Thresholds
 
 _LOGIT_LIMIT = 1e-7  # probabilities are kept this far from 0 and 1

@@ -7,7 +7,8 @@ import numpy as np
 
 from tfr.errors import RunDirError, UsageError
 
-from . import bootstrap, run_dir, saved_predictions
+from . import bootstrap, run_dir
+from .prediction import saved_predictions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from tfr import progress
 
 from . import backbones, bottlenecks, forward, input_pipeline, losses, models, optimizers, run_dir
 from .loop import Loop
+from .prediction.saved_predictions import Predictions
 from .preprocessing import UNKNOWN
-from .saved_predictions import Predictions
 
 # One small network, trained for a fixed time: no split is left to stop early by. On the posters it ranks labels like
 # the ensemble that `tfr train` makes, in half the time.

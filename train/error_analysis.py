@@ -10,7 +10,7 @@ from tfr.errors import UsageError
 
 from . import run_dir
 from .metrics import UNKNOWN
-from .saved_predictions import Predictions
+from .prediction.saved_predictions import Predictions
 
 KINDS = ("false_positive", "false_negative")
 

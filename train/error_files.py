@@ -13,9 +13,10 @@ from PIL import Image
 from tfr import contact_sheet, files, progress
 from tfr.errors import UsageError
 
-from . import error_analysis, input_pipeline, records, run_dir, saved_predictions
+from . import error_analysis, input_pipeline, records, run_dir
 from .error_analysis import Analysis, Mistake
-from .saved_predictions import Predictions
+from .prediction import saved_predictions
+from .prediction.saved_predictions import Predictions
 
 ERRORS_FILE = "errors.csv"
 SHEETS_DIR = "sheets"

@@ -6,7 +6,8 @@ import math
 import os
 from typing import Any
 
-from . import bootstrap, metrics, run_dir, saved_predictions
+from . import bootstrap, metrics, run_dir
+from .prediction import saved_predictions
 
 
 def evaluate(

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from . import cross_validation, input_pipeline, run_dir, saved_predictions
+from . import cross_validation, input_pipeline, run_dir
+from .prediction import saved_predictions
 from .preprocessing import UNKNOWN
 
 PRESENT, ABSENT = "present", "absent"

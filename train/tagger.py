@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from tfr.images import ImageOptions, ImageRejectedError
 
-from . import forward, input_pipeline, models, prediction, reading_ahead, run_dir, saved_predictions
+from . import forward, input_pipeline, models, reading_ahead, run_dir
 from .image_sources import Unusable
 from .pixels import AnyImage, PixelReader
-from .prediction import Prediction
+from .prediction import saved_predictions, tags
+from .prediction.tags import Prediction
 
 _THREADS = max(2, os.cpu_count() or 2)
 _REMOTE_THREADS = 16  # where most of the time an object store is waited for
@@ -55,9 +56,9 @@ class Tagger:
         self._model = run.load_model()
         self._reader = PixelReader(run.image_size, run.resize, limits)
 
-    def rule(self, **options: Any) -> prediction.TagRule:
-        """The rule by which labels become tags; see prediction.make_rule for the arguments."""
-        return prediction.make_rule(self.run, **options)
+    def rule(self, **options: Any) -> tags.TagRule:
+        """The rule by which labels become tags; see tags.make_rule for the arguments."""
+        return tags.make_rule(self.run, **options)
 
     def predict(self, images: Iterable[AnyImage | Unusable], **options: Any) -> list[Prediction]:
         """Tags images; see `stream` for the arguments. One that cannot be used has an `error` and no tags."""
@@ -80,7 +81,7 @@ class Tagger:
 
         Args:
           images: what to tag; taken in a thread of their own, a few batches ahead.
-          top_k, thresholds: which tags to give; see prediction.make_rule.
+          top_k, thresholds: which tags to give; see tags.make_rule.
           embeddings: whether to give embeddings too.
           max_wait_secs: how long a batch that has begun may wait to become full; None: until the images end.
 
@@ -178,7 +179,7 @@ class Tagger:
             return name, str(err)
 
     def _predict_loaded(
-        self, batch: list[tuple[str, np.ndarray | str]], rule: prediction.TagRule, embeddings: bool
+        self, batch: list[tuple[str, np.ndarray | str]], rule: tags.TagRule, embeddings: bool
     ) -> Iterator[Prediction]:
         pixels = [loaded for _, loaded in batch if not isinstance(loaded, str)]
         results: Iterator[Prediction] = iter(())
@@ -191,7 +192,7 @@ class Tagger:
                 yield dataclasses.replace(next(results), image=name)
 
     def _results(
-        self, probabilities: np.ndarray, embeddings: np.ndarray | None, rule: prediction.TagRule
+        self, probabilities: np.ndarray, embeddings: np.ndarray | None, rule: tags.TagRule
     ) -> Iterator[Prediction]:
         for row, values in enumerate(probabilities):
             embedding = None if embeddings is None else embeddings[row]

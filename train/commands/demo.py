@@ -53,7 +53,8 @@ def main(args: list[str]) -> None:
     print(f"  the first images of train: {sheet}")
 
     run_path = _train(folder, converted.dataset_dir)
-    from .. import evaluation, prediction_output, tagger  # after _train has started TensorFlow
+    from .. import evaluation, tagger  # after _train has started TensorFlow
+    from ..prediction import output
 
     _say("4. Evaluate", "on the test split, which the training has not seen")
     print(evaluation.report_text(evaluation.evaluate(run_path, split="test"), "test"))
@@ -61,7 +62,7 @@ def main(args: list[str]) -> None:
     _say("5. Predict", "the tags of one image; a star marks those from the run's threshold on")
     image = os.path.join(image_dir, "rotated.jpg")
     loaded = tagger.load_tagger(run_path)
-    print(prediction_output.text(loaded.predict_one(image, top_k=5), loaded.rule()))
+    print(output.text(loaded.predict_one(image, top_k=5), loaded.rule()))
     print(_next_steps(folder, converted.dataset_dir, run_path))
 
 

@@ -63,11 +63,11 @@ def main(args: list[str]) -> None:
         raise UsageError("tfr predict takes a run directory and what to predict on.")
     if _JSON.value and _FORMAT.value not in (None, "jsonl"):
         raise UsageError(f"--json is --format=jsonl. Received both, with --format={_FORMAT.value}.")
-    from .. import predicting
+    from ..prediction import predict
 
     options = [argument for argument in args[1:] if _BEAM.runner and argument.startswith("--")]  # Beam's, after `--`
     beam_args, default_format = _BEAM.beam_args(options), "jsonl" if _BEAM.runner or _JSON.value else None
-    config = predicting.PredictConfig(
+    config = predict.PredictConfig(
         run_dir=args[0],
         images=(*(argument for argument in args[1:] if argument not in options), *_IMAGE.value),
         images_file=_IMAGES_FILE.value,
@@ -85,11 +85,11 @@ def main(args: list[str]) -> None:
         batch_size=_BATCH_SIZE.value,
     )
     if _BEAM.runner is None:
-        summary = predicting.predict(config)
+        summary = predict.predict(config)
     else:
-        from .. import prediction_job
+        from ..prediction import job
 
-        job = prediction_job.JobConfig(
+        on_beam = job.JobConfig(
             predict=config,
             runner=_BEAM.runner,
             num_workers=_BEAM.num_workers,
@@ -97,5 +97,5 @@ def main(args: list[str]) -> None:
             images_per_shard=_IMAGES_PER_SHARD.value,
             overwrite=_OVERWRITE.value,
         )
-        summary = prediction_job.predict(job)
-    print(predicting.summary_text(summary), file=sys.stderr)
+        summary = job.predict(on_beam)
+    print(predict.summary_text(summary), file=sys.stderr)

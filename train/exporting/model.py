@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from .. import prediction, run_dir
+from .. import run_dir
+from ..prediction import tags
 
 # Swish has a gradient of its own, which a graph without variables cannot be saved with; nobody trains an export.
 SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -27,7 +28,7 @@ class ExportModel:
 
     run: run_dir.Run
     model: keras.Model
-    rule: prediction.TagRule
+    rule: tags.TagRule
 
     def graph(self, batch_size: int | None) -> Any:
         """The network as a ConcreteFunction without variables, from `pixels` to one output.
@@ -43,7 +44,7 @@ class ExportModel:
 
 def load(run: run_dir.Run) -> ExportModel:
     """Loads a run's model for export."""
-    rule = prediction.make_rule(run, thresholds="run")
+    rule = tags.make_rule(run, thresholds="run")
     return ExportModel(run=run, model=in_float32(run.load_model()), rule=rule)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import error_analysis, metrics, run_dir
-from ..saved_predictions import Predictions
+from ..prediction.saved_predictions import Predictions
 from .material import Material
 from .shares import wilson
 

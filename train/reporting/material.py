@@ -11,7 +11,7 @@ from tfr.duplicates import Duplicates
 from tfr.statistics_report import Report as DataReport
 
 from .. import error_analysis, metrics, run_dir, threshold_tuning
-from ..saved_predictions import Predictions
+from ..prediction.saved_predictions import Predictions
 from .shares import Share, headline_shares
 
 

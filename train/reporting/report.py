@@ -11,7 +11,8 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir, duplicates, files, record_layout, statistics_report
 from tfr.errors import DatasetError, MissingDependencyError, UsageError
 
-from .. import evaluation, input_pipeline, run_dir, saved_predictions
+from .. import evaluation, input_pipeline, run_dir
+from ..prediction import saved_predictions
 from .material import Material, base_split
 from .page import render
 

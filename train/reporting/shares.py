@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import bootstrap
-from ..saved_predictions import Predictions
+from ..prediction.saved_predictions import Predictions
 
 
 @dataclasses.dataclass(frozen=True)

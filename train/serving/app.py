@@ -18,7 +18,7 @@ from tfr import html_page
 from tfr.errors import UsageError
 from tfr.images import ImageOptions, ImageRejectedError
 
-from ..prediction import TagRule
+from ..prediction.tags import TagRule
 from ..tagger import Tagger
 from . import uploads
 from .batching import Batcher, OverloadedError

@@ -12,7 +12,7 @@ from PIL import Image
 from tfr import image_decoding
 from tfr.images import ImageOptions
 
-from ..prediction import Tag
+from ..prediction.tags import Tag
 
 _THUMBNAIL = 360  # pixels of the longer side
 

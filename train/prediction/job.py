@@ -17,14 +17,15 @@ from tfr import dataset_dir, files, folder_lock, progress, runners
 from tfr.config import digest
 from tfr.errors import TfrError, UsageError
 
-from . import image_sources, inference_jobs, predicting, prediction_output, prediction_rows, quiet, run_dir
-from .embedding import plan
-from .predicting import PredictConfig, Summary
-from .prediction import Prediction
-from .prediction_dir import PredictionDir, Report, Shard
+from .. import image_sources, inference_jobs, quiet, run_dir
+from ..embedding import plan
+from . import output, rows
+from .directory import PredictionDir, Report, Shard
+from .predict import PredictConfig, Summary, open_images, output_options
+from .tags import Prediction
 
 if TYPE_CHECKING:
-    from .tagger import Tagger
+    from ..tagger import Tagger
 
 _EXTENSIONS = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "npz": "npz"}
 _RUN_FILES = (run_dir.MODEL_FILE, run_dir.LABELS_FILE, run_dir.CONFIG_FILE, run_dir.THRESHOLDS_FILE)
@@ -74,7 +75,7 @@ def predict(config: JobConfig) -> Summary:
     """
     started = time.perf_counter()
     run = run_dir.load(config.predict.run_dir)
-    options = predicting.output_options(config.predict, run)
+    options = output_options(config.predict, run)
     runner = runners.prepare(config)
     target = PredictionDir(str(config.predict.output).rstrip("/"))
     recipe = _recipe(config.predict, run, options)
@@ -97,7 +98,7 @@ def predict(config: JobConfig) -> Summary:
     return summary
 
 
-def _recipe(config: PredictConfig, run: run_dir.Run, options: prediction_rows.OutputOptions) -> dict[str, Any]:
+def _recipe(config: PredictConfig, run: run_dir.Run, options: rows.OutputOptions) -> dict[str, Any]:
     """What predictions depend on beside the images, as JSON values."""
     with open(os.path.join(run.path, run_dir.MODEL_FILE), "rb") as file:
         model = hashlib.file_digest(file, "blake2b").hexdigest()
@@ -117,7 +118,7 @@ def _plan_dataset(config: JobConfig, run: run_dir.Run) -> list[Shard]:
     """A shard for each of a split's."""
     where = config.predict.dataset or run.config["resolved"]["dataset_dir"]
     quiet.import_tensorflow()
-    from . import input_pipeline
+    from .. import input_pipeline
 
     builder, split = input_pipeline.open_dataset(where), config.predict.split or "test"
     if split not in builder.info.splits:
@@ -143,7 +144,7 @@ def _plan_dataset(config: JobConfig, run: run_dir.Run) -> list[Shard]:
 def _plan_images(config: JobConfig, target: PredictionDir) -> list[Shard]:
     """A shard for each chunk of the images that are named; the chunks are written to the plan folder."""
     planned: list[Shard] = []
-    items = iter(progress.count(predicting.open_images(config.predict), "listing images", "images"))
+    items = iter(progress.count(open_images(config.predict), "listing images", "images"))
     while chunk := list(itertools.islice(items, config.images_per_shard)):
         index = len(planned)
         lines = [json.dumps([item] if isinstance(item, str) else [item.name, item.reason]) for item in chunk]
@@ -164,7 +165,7 @@ def _run_job(
     config: JobConfig,
     runner: runners.Runner,
     target: PredictionDir,
-    options: prediction_rows.OutputOptions,
+    options: rows.OutputOptions,
     run: run_dir.Run,
     todo: Sequence[Shard],
 ) -> None:
@@ -190,7 +191,7 @@ class _LoadTagger:
     batch_size: int
 
     def __call__(self) -> "Tagger":
-        from .tagger import Tagger
+        from ..tagger import Tagger
 
         with tempfile.TemporaryDirectory() as local:
             for name in _RUN_FILES:
@@ -205,14 +206,14 @@ class _WriteShard:
 
     target: PredictionDir
     config: PredictConfig
-    options: prediction_rows.OutputOptions
+    options: rows.OutputOptions
 
     def __call__(self, shard: Shard, tagger: "Tagger") -> str:
         if self.target.finished(shard):  # by an attempt whose worker died
             return shard.file
         counts = _Counts()
         path = f"{self.target.path}/{shard.file}"
-        prediction_output.write(counts.counted(self._predictions(shard, tagger)), path, self.options)
+        output.write(counts.counted(self._predictions(shard, tagger)), path, self.options)
         self.target.write_report(
             Report(
                 **{**dataclasses.asdict(shard), "num_images": counts.num_images},

@@ -8,7 +8,7 @@ from typing import Any
 from tfr import dataset_dir, files
 from tfr.errors import ConversionError, DatasetError
 
-from .embedding.plan import difference
+from ..embedding.plan import difference
 
 SUMMARY_FILE = "summary.json"  # written last: without it a job is not finished
 _STARTED_FILE = "started.json"

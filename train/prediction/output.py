@@ -17,8 +17,8 @@ import numpy as np
 from tfr import files
 from tfr.errors import UsageError
 
-from .prediction import Prediction
-from .prediction_rows import DELIMITER, FORMATS, OutputOptions, printable, row, shortened, text
+from .rows import DELIMITER, FORMATS, OutputOptions, printable, row, shortened, text
+from .tags import Prediction
 
 __all__ = ["FORMATS", "OutputOptions", "Writer", "choose_format", "open_writer", "text", "write"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tfr.errors import UsageError
 
-from .prediction import Prediction, TagRule
+from .tags import Prediction, TagRule
 
 FORMATS = ("text", "jsonl", "csv", "parquet", "npz")
 ALL_LABELS = ("none", "probabilities", "binary")

@@ -11,11 +11,13 @@ from tqdm import tqdm
 from tfr import progress
 from tfr.errors import TfrError, UsageError
 
-from . import image_sources, prediction, prediction_output, prediction_rows, quiet, run_dir
-from .prediction import Prediction
+from .. import image_sources, quiet, run_dir
+from . import rows, tags
+from .output import Writer, choose_format, open_writer
+from .tags import Prediction
 
 if TYPE_CHECKING:
-    from .tagger import Tagger
+    from ..tagger import Tagger
 
 _LIVE_WAIT_SECS = 0.5  # for more paths on standard input, before those that came are predicted on
 _BAD_SHOWN = 20  # bad images that are named on standard error; formats for programs name all of them
@@ -31,10 +33,10 @@ class PredictConfig:
       dataset: dataset directory or TFDS name to take examples of, instead of images.
       split: of the dataset; default 'test'. Without `dataset`: of the one that the run was trained on.
       targets: whether to give the dataset's own labels too.
-      top_k, thresholds: which labels become tags; see prediction.make_rule.
-      format: one of prediction_rows.FORMATS; None: as the name of `output` says, else text.
+      top_k, thresholds: which labels become tags; see tags.make_rule.
+      format: one of rows.FORMATS; None: as the name of `output` says, else text.
       output: a file or URI; None: standard output.
-      all_labels, embeddings: see prediction_rows.OutputOptions.
+      all_labels, embeddings: see rows.OutputOptions.
       batch_size: images per step.
     """
 
@@ -68,8 +70,8 @@ class PredictConfig:
             raise UsageError("--targets is for examples of a dataset (--dataset, --split); loose images have none.")
         if self.column is not None and self.images_file is None:
             raise UsageError(f"--column={self.column} is the column of --images_file, which is not given.")
-        prediction.check_thresholds(self.thresholds)
-        prediction_rows.check(format=self.chosen_format, all_labels=self.all_labels, embeddings=self.embeddings)
+        tags.check_thresholds(self.thresholds)
+        rows.check(format=self.chosen_format, all_labels=self.all_labels, embeddings=self.embeddings)
 
     @property
     def of_dataset(self) -> bool:
@@ -79,7 +81,7 @@ class PredictConfig:
     @property
     def chosen_format(self) -> str:
         """The format of the output."""
-        return prediction_output.choose_format(self.format, self.output)
+        return choose_format(self.format, self.output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,21 +103,21 @@ def predict(config: PredictConfig) -> Summary:
     options = output_options(config, run)
     source = None if config.of_dataset else open_images(config)
     quiet.import_tensorflow()
-    from .tagger import Tagger
+    from ..tagger import Tagger
 
     tagger = Tagger(run, batch_size=config.batch_size)
     total, found = _of_split(config, tagger) if source is None else _of_images(config, tagger, source)
-    with prediction_output.open_writer(config.output, options) as writer, _bar(total, config) as bar:
+    with open_writer(config.output, options) as writer, _bar(total, config) as bar:
         summary = _write(found, writer, bar, names_all=options.format != "text")
     if summary.num_bad == summary.num_images:
         raise TfrError(f"None of the {summary.num_images} images could be used.")
     return summary
 
 
-def output_options(config: PredictConfig, run: run_dir.Run) -> prediction_rows.OutputOptions:
+def output_options(config: PredictConfig, run: run_dir.Run) -> rows.OutputOptions:
     """What is written of each prediction."""
-    return prediction_rows.OutputOptions(
-        rule=prediction.make_rule(run, top_k=config.top_k, thresholds=config.thresholds),
+    return rows.OutputOptions(
+        rule=tags.make_rule(run, top_k=config.top_k, thresholds=config.thresholds),
         format=config.chosen_format,
         all_labels=config.all_labels,
         embeddings=config.embeddings,
@@ -137,7 +139,7 @@ def _of_images(
 
 
 def _of_split(config: PredictConfig, tagger: "Tagger") -> tuple[int | None, Iterator[Prediction]]:
-    from . import input_pipeline
+    from .. import input_pipeline
 
     dataset, split = config.dataset or tagger.run.config["resolved"]["dataset_dir"], config.split or "test"
     total = input_pipeline.num_examples(input_pipeline.open_dataset(dataset), split)
@@ -153,7 +155,7 @@ def _bar(total: int | None, config: PredictConfig) -> tqdm:
     return bar
 
 
-def _write(found: Iterator[Prediction], writer: prediction_output.Writer, bar: tqdm, *, names_all: bool) -> Summary:
+def _write(found: Iterator[Prediction], writer: Writer, bar: tqdm, *, names_all: bool) -> Summary:
     started, num_images, num_bad = time.perf_counter(), 0, 0
     for result in found:
         writer.write(result)
@@ -161,7 +163,7 @@ def _write(found: Iterator[Prediction], writer: prediction_output.Writer, bar: t
         if result.error is not None:
             num_bad += 1
             if num_bad <= _BAD_SHOWN or not names_all:
-                _say(bar, f"tfr: {prediction_rows.printable(result.image)}: {result.error}; skipped")
+                _say(bar, f"tfr: {rows.printable(result.image)}: {result.error}; skipped")
         bar.update()
     if num_bad > _BAD_SHOWN and names_all:
         _say(bar, f"tfr: and {num_bad - _BAD_SHOWN} more; see `error` in the output")

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir
 from tfr.errors import RunDirError
 
-from . import forward, input_pipeline, run_dir
+from .. import forward, input_pipeline, run_dir
 
 
 @dataclasses.dataclass(frozen=True)

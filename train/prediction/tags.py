@@ -8,7 +8,7 @@ import numpy as np
 
 from tfr.errors import UsageError
 
-from . import run_dir
+from .. import run_dir
 
 DEFAULT_TOP_K = 10
 
