@@ -18,19 +18,11 @@ import pytest
 from PIL import Image
 
 from tfr import cli, errors
-from tfr.train import (
-    comparison,
-    evaluation,
-    run_dir,
-    tuning,
-    tuning_config,
-    tuning_report,
-    tuning_study,
-    tuning_trials,
-)
+from tfr.train import comparison, evaluation, run_dir
 from tfr.train.commands import train as train_command
 from tfr.train.config import DataConfig, ModelConfig, TrainConfig
-from tfr.train.tuning_config import TuneConfig
+from tfr.train.tuning import journal, report, trials, tune
+from tfr.train.tuning.config import TuneConfig, command_line, name_of
 
 pytest.importorskip("optuna")
 
@@ -65,7 +57,7 @@ class QuickBench:
         # The best learning rate is 5e-3.
         score = 1 - abs(np.log10(config.learning_rate / 5e-3)) / 4 - 0.1 * config.model.dropout
         probabilities = np.random.default_rng(0).random((20, 2))
-        return tuning_trials.Outcome(score, (probabilities > 0.4).astype(np.float32), probabilities, 0.1)
+        return trials.Outcome(score, (probabilities > 0.4).astype(np.float32), probabilities, 0.1)
 
 
 @pytest.fixture
@@ -79,10 +71,10 @@ def search(monkeypatch):
     def run(config, **attributes):
         bench = QuickBench()
         vars(bench).update(attributes)
-        monkeypatch.setattr(tuning, "Bench", lambda _: bench)
-        monkeypatch.setattr(tuning.training, "train", train)
+        monkeypatch.setattr(tune, "Bench", lambda _: bench)
+        monkeypatch.setattr(tune.training, "train", train)
         try:
-            return bench, tuning.tune(config)
+            return bench, tune.tune(config)
         except KeyboardInterrupt:
             return bench, None
 
@@ -110,7 +102,7 @@ def test_a_killed_search_comes_to_the_trials_of_one_that_was_not(search, tmp_pat
     resumed, after = search(config_of(tmp_path / "killed", max_trials=14))
     assert content(killed.runs[:11] + resumed.runs) == content(whole.runs)
     assert (after.best, after.killed, after.trials) == (result.best, 1, 14)
-    with open(tmp_path / "killed" / tuning_report.TABLE_FILE, encoding="utf-8", newline="") as file:
+    with open(tmp_path / "killed" / report.TABLE_FILE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows if row["note"] == "killed"] == ["11"]
     assert len(rows) == 15
@@ -134,7 +126,7 @@ def test_a_finished_search_does_nothing_and_a_longer_one_goes_on(search, tmp_pat
 
 def test_time_spent_counts_over_all_calls(search, tmp_path, monkeypatch):
     clock = itertools.count(0, 60)  # every look at it a minute later
-    monkeypatch.setattr(tuning, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(tune, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     bench, result = search(config_of(tmp_path, max_minutes=3))
     assert (len(bench.runs), result.minutes) == (3, 3)
     bench, result = search(config_of(tmp_path, max_minutes=5))
@@ -146,7 +138,7 @@ def test_trials_that_fail_are_told_and_do_not_end_the_search(search, tmp_path):
     assert (len(bench.runs), result.trials, result.failed, result.default) == (6, 6, 2, None)
     assert result.difference is None
     assert result.table[-1]["note"] == "the loss is not a number"
-    assert "defaults failed" in tuning_report.text(result)
+    assert "defaults failed" in report.text(result)
 
 
 def test_what_is_wrong_with_every_trial_ends_the_search_and_costs_none(search, tmp_path):
@@ -183,9 +175,9 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(search, tmp_path):
 
 
 def test_without_optuna_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(tuning.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(errors.MissingDependencyError, match=r'pip install "tfr\[tune\]"'):
-        tuning.check_installed()
+        tune.check_installed()
 
 
 # Settings
@@ -195,7 +187,7 @@ def test_without_optuna_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize("multi_label", [True, False])
 def test_the_defaults_of_training_are_in_the_space(multi_label, finetune_epochs):
     base = TrainConfig(run_dir="", data=DataConfig(dataset="x"), finetune_epochs=finetune_epochs)
-    names = {tuning_config.name_of(s) for s in config_of("x", base=base, backbones=("a", "b")).space(multi_label)}
+    names = {name_of(s) for s in config_of("x", base=base, backbones=("a", "b")).space(multi_label)}
     assert {"backbone", "dropout", "learning_rate"} <= names
     assert ("positive_weights" in names) == multi_label
     assert ("augment" in names) == bool(finetune_epochs)
@@ -223,7 +215,7 @@ def test_the_command_line_builds_the_same_run():
     values = {"hidden_units": "256,256", "dropout": 0.123456, "positive_weights": "sqrt", "unfreeze": "3"}
     config = config_of("x", base=base).train_config(values, "runs/best of all")
     assert (config.model.hidden_units, config.model.dropout) == ((256, 256), 0.123)
-    words = shlex.split(tuning_config.command_line(config))
+    words = shlex.split(command_line(config))
     assert words[:2] == ["tfr", "train"]
     assert train_command.build_config(train_command.FLAGS.parse(words[2:])) == config
 
@@ -239,18 +231,18 @@ def test_the_verdict_says_whether_the_best_is_really_better(search, tmp_path, lo
     difference = comparison.Difference(
         path="b", reference="a", figure="macro_map", difference=0.03, low=low, high=high, share_better=0.9
     )
-    text = tuning_report.text(dataclasses.replace(result, difference=difference))
+    text = report.text(dataclasses.replace(result, difference=difference))
     assert words in text
     assert "the best of 6 looks better than it is" in text
 
 
 def test_importance_is_that_of_the_settings_that_matter(search, tmp_path):
     search(config_of(tmp_path, max_trials=25))
-    found = tuning_report.importances(tuning_study.open_study(str(tmp_path)))
+    found = report.importances(journal.open_study(str(tmp_path)))
     assert next(iter(found)) == "learning_rate"
     assert found["learning_rate"] > 2 * found["weight_decay"]
     assert sum(found.values()) == pytest.approx(1)
-    assert Image.open(tmp_path / tuning_report.PLOT_FILE).width > 800
+    assert Image.open(tmp_path / report.PLOT_FILE).width > 800
 
 
 # The real thing
@@ -287,7 +279,7 @@ def test_fine_tuning_is_searched_with_whole_runs(drawn, tmp_path, capsys):
 def test_a_real_kill_is_survived(drawn, tmp_path):
     flags = ["tune", f"--dataset={drawn[0]}", f"--output={tmp_path}", *FLAGS, "--max_trials=4", "--json"]
     process = subprocess.Popen([sys.executable, "-m", "tfr", *flags], stdout=subprocess.PIPE)
-    while not (tmp_path / tuning_report.TABLE_FILE).exists():
+    while not (tmp_path / report.TABLE_FILE).exists():
         assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)

@@ -18,7 +18,7 @@ from tfr.flag_groups import CommandFlags
 
 from .. import backbones
 from ..config import RESIZE_MODES, DataConfig, ModelConfig, TrainConfig
-from ..tuning_config import METRICS, TuneConfig
+from ..tuning.config import METRICS, TuneConfig
 
 FLAGS = CommandFlags()
 _DEFAULT = TrainConfig(run_dir="", data=DataConfig(dataset=""))  # the one place of the defaults
@@ -93,7 +93,8 @@ def main(args: list[str]) -> None:
     from .. import quiet
 
     quiet.import_tensorflow()
-    from .. import run_dir, tuning, tuning_report
+    from .. import run_dir
+    from ..tuning import report, tune
 
-    result = tuning.tune(config)
-    print(run_dir.to_json(dataclasses.asdict(result)) if _JSON.value else tuning_report.text(result))
+    result = tune.tune(config)
+    print(run_dir.to_json(dataclasses.asdict(result)) if _JSON.value else report.text(result))

@@ -12,14 +12,14 @@ import numpy as np
 from tfr import progress
 from tfr.errors import TfrError
 
-from . import automatic, bottlenecks, metrics, run_dir, training
-from . import task as task_lib
-from .config import TrainConfig
-from .embedding import embed
-from .embedding.config import EmbedConfig
-from .prediction import saved_predictions
-from .task import Task
-from .tuning_config import TuneConfig
+from .. import automatic, bottlenecks, metrics, run_dir, training
+from .. import task as task_lib
+from ..config import TrainConfig
+from ..embedding import embed
+from ..embedding.config import EmbedConfig
+from ..prediction import saved_predictions
+from ..task import Task
+from .config import TuneConfig
 
 EMBEDDINGS = "embeddings"  # folder of a search
 

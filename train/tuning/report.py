@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tfr import files
 
-from . import run_dir
-from .tuning_config import shown
-from .tuning_study import NOTE, SECONDS, complete, killed
+from .. import run_dir
+from .config import shown
+from .journal import NOTE, SECONDS, complete, killed
 
 if TYPE_CHECKING:
     import optuna
 
-    from .tuning import TuneResult
+    from .tune import TuneResult
 
 TABLE_FILE = "trials.csv"
 PLOT_FILE = "tuning.png"

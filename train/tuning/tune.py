@@ -14,9 +14,10 @@ import numpy as np
 from tfr import folder_lock, progress
 from tfr.errors import DatasetError, MissingDependencyError, TfrError, UsageError
 
-from . import bootstrap, comparison, run_dir, training, tuning_report, tuning_study
-from .tuning_config import Setting, TuneConfig, command_line, name_of, shown
-from .tuning_trials import EMBEDDINGS, Bench
+from .. import bootstrap, comparison, run_dir, training
+from . import journal, report
+from .config import Setting, TuneConfig, command_line, name_of, shown
+from .trials import EMBEDDINGS, Bench
 
 if TYPE_CHECKING:
     import optuna
@@ -68,7 +69,7 @@ def tune(config: TuneConfig) -> TuneResult:
     """Searches, and trains the best that was found.
 
     Settings are judged on the validation split alone. The first trial is the defaults, later ones are drawn by Optuna,
-    see tuning_study.ask.
+    see journal.ask.
 
     Args:
       config: what to search, and the budget.
@@ -83,7 +84,7 @@ def tune(config: TuneConfig) -> TuneResult:
     with folder_lock.hold(os.path.join(config.output, _LOCK_DIR), "tfr tune", config.output):
         bench = Bench(config)
         _claim(config, bench.task.multi_label)
-        study = tuning_study.open_study(config.output)
+        study = journal.open_study(config.output)
         _search(study, config, bench)
         return _finish(study, config, bench)
 
@@ -121,7 +122,7 @@ def _forget(output: str) -> None:
     """Removes a search, if this is one; embeddings stay, they know themselves whether they are of use."""
     if not os.path.exists(os.path.join(output, SEARCH_FILE)):
         return
-    ours = (tuning_study.JOURNAL_FILE, _PREDICTIONS, tuning_report.TABLE_FILE, tuning_report.PLOT_FILE)
+    ours = (journal.JOURNAL_FILE, _PREDICTIONS, report.TABLE_FILE, report.PLOT_FILE)
     for name in os.listdir(output):
         if name.startswith("trial-") or name in ours:
             _remove(os.path.join(output, name))
@@ -131,34 +132,34 @@ def _forget(output: str) -> None:
 def _search(study: "optuna.Study", config: TuneConfig, bench: Bench) -> None:
     """Runs trials until the budget is spent."""
     settings = config.space(bench.task.multi_label)
-    for number in tuning_study.mark_killed(study):
+    for number in journal.mark_killed(study):
         _remove(_run_path(config, number))
     if not study.trials:
         study.enqueue_trial(config.defaults(map(name_of, settings)))
     with progress.bar(config.max_trials, "tuning", "trials") as bar:
-        bar.update(len(tuning_study.ended(study)))
-        while len(tuning_study.ended(study)) < config.max_trials and tuning_study.minutes(study) < config.max_minutes:
+        bar.update(len(journal.ended(study)))
+        while len(journal.ended(study)) < config.max_trials and journal.minutes(study) < config.max_minutes:
             started = time.monotonic()
             line = _run_next(study, config, bench, settings)
-            tuning_study.add_seconds(study, time.monotonic() - started)
+            journal.add_seconds(study, time.monotonic() - started)
             _tidy(study, config)
-            tuning_report.write_table(study, config.output)
+            report.write_table(study, config.output)
             bar.update()
             progress.write(bar, line)
 
 
 def _run_next(study: "optuna.Study", config: TuneConfig, bench: Bench, settings: Sequence[Setting]) -> str:
     """Runs a trial; returns what came of it, for people."""
-    trial, values = tuning_study.ask(study, settings, config.base.seed)
+    trial, values = journal.ask(study, settings, config.base.seed)
     chosen = bench.with_bottlenecks(config.train_config(values, _run_path(config, trial.number)))
     try:
         outcome = bench.run(chosen)
     except (UsageError, DatasetError):  # true of every trial: this one is begun again by the next call
         raise
     except TfrError as err:
-        tuning_study.fail(study, trial, str(err))
+        journal.fail(study, trial, str(err))
         return f"trial {trial.number}: {err}"
-    trial.set_user_attr(tuning_study.SECONDS, round(outcome.seconds, 1))
+    trial.set_user_attr(journal.SECONDS, round(outcome.seconds, 1))
     arrays = {"targets": outcome.targets, "probabilities": outcome.probabilities}
     run_dir.write_arrays(config.output, _predictions_name(trial.number), **arrays)
     study.tell(trial, outcome.score)
@@ -168,7 +169,7 @@ def _run_next(study: "optuna.Study", config: TuneConfig, bench: Bench, settings:
 
 def _tidy(study: "optuna.Study", config: TuneConfig) -> None:
     """Keeps predictions, and run directories if any, of the defaults and of the best trial alone."""
-    complete = tuning_study.complete(study)
+    complete = journal.complete(study)
     for trial in complete:
         if trial.number != study.best_trial.number and trial.params != config.defaults(trial.params):
             _remove(os.path.join(config.output, _predictions_name(trial.number)))
@@ -177,16 +178,16 @@ def _tidy(study: "optuna.Study", config: TuneConfig) -> None:
 
 def _finish(study: "optuna.Study", config: TuneConfig, bench: Bench) -> TuneResult:
     """Trains the best as a run of its own, unless it is there, and compares it with the defaults."""
-    complete, ended = tuning_study.complete(study), tuning_study.ended(study)
+    complete, ended = journal.complete(study), journal.ended(study)
     if not complete:
-        notes = {trial.user_attrs[tuning_study.NOTE] for trial in ended}
+        notes = {trial.user_attrs[journal.NOTE] for trial in ended}
         raise TfrError(f"No trial came to anything. {' '.join(sorted(notes))}")
-    best, default = study.best_trial, tuning_study.find(study, config.defaults(study.best_trial.params))
+    best, default = study.best_trial, journal.find(study, config.defaults(study.best_trial.params))
     chosen = config.train_config(best.params, _run_path(config, best.number))
     if not os.path.exists(os.path.join(chosen.run_dir, run_dir.MODEL_FILE)):
         training.train(bench.with_bottlenecks(chosen))
     before = None if default is None else default.value
-    tuning_report.draw(study, config.output, config.metric, before)
+    report.draw(study, config.output, config.metric, before)
     return TuneResult(
         output=config.output,
         run_dir=chosen.run_dir,
@@ -198,12 +199,12 @@ def _finish(study: "optuna.Study", config: TuneConfig, bench: Bench) -> TuneResu
         settings=shown(best.params),
         trials=len(ended),
         failed=len(ended) - len(complete),
-        killed=len(tuning_study.killed(study)),
-        minutes=tuning_study.minutes(study),
+        killed=len(journal.killed(study)),
+        minutes=journal.minutes(study),
         validation_split=bench.task.validation_split,
         num_validation=len(_load(config, best.number)[0]),
         command=command_line(chosen),
-        table=tuning_report.table(study),
+        table=report.table(study),
     )
 
 

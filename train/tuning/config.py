@@ -7,7 +7,7 @@ from typing import Any
 
 from tfr.errors import UsageError
 
-from .config import DataConfig, TrainConfig
+from ..config import DataConfig, TrainConfig
 
 METRICS = ("macro_map", "micro_map", "macro_roc_auc", "accuracy")  # of the validation split
 _NO_FLAGS = ("data", "model", "run_dir", "overwrite")  # of command_line, which has them in their own places

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .tuning_config import Choice, Setting, name_of
+from .config import Choice, Setting, name_of
 
 if TYPE_CHECKING:
     import optuna
