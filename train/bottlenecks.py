@@ -15,8 +15,9 @@ from tfr.errors import DatasetError, UsageError
 from . import forward, input_pipeline, preprocessing, sampling, stage_means
 from .config import TrainConfig
 from .embedding import plan
-from .embedding.directory import FILE, EmbeddingDir, reports_in
-from .embedding.plan import FEATURE, VIEWS_FEATURE, difference
+from .embedding.directory import FILE, EmbeddingDir
+from .embedding.plan import FEATURE, VIEWS_FEATURE
+from .shard_dir import difference
 
 _EMBED_BATCH = 32  # larger batches spill a CPU's caches, see benchmarks
 _READ_BATCH = 256
@@ -132,7 +133,7 @@ def check(config: TrainConfig, backbone: keras.Model, builder: tfds.core.Dataset
         )
     if "image" not in builder.info.features:  # the bottlenecks themselves
         return
-    made_of = [(report.split, report.source) for report in reports_in(content)]
+    made_of = [(report.split, report.source) for report in EmbeddingDir(path).reports_in(content)]
     if made_of != [(shard.split, shard.source) for shard in plan.plan(builder, builder.name)]:
         raise DatasetError(
             f"--bottlenecks={path} are of {content['source']['dataset']} in {content['source']['dataset_dir']} as it "

@@ -4,8 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import keras
 
 FEATURE, VIEWS_FEATURE = "embedding", "embedding_views"
-_SHORT = 12  # characters of a digest in messages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,17 +44,6 @@ class Recipe:
     num_views: int = 0
     augment: str | None = None
     seed: int | None = None
-
-
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Settings that are not what they were, in words; empty where all are."""
-    return "; ".join(
-        f"{key}: {_shown(before.get(key))} -> {_shown(now[key])}" for key in now if before.get(key) != now[key]
-    )
-
-
-def _shown(value: Any) -> str:
-    return f"{value[:_SHORT]}..." if isinstance(value, str) and len(value) > 2 * _SHORT else str(value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,14 +20,13 @@ from tfr.errors import TfrError, UsageError
 from .. import image_sources, inference_jobs, quiet, run_dir
 from ..embedding import plan
 from . import output, rows
-from .directory import PredictionDir, Report, Shard
+from .directory import FORMATS, PredictionDir, Report, Shard
 from .predict import PredictConfig, Summary, open_images, output_options
 from .tags import Prediction
 
 if TYPE_CHECKING:
     from ..tagger import Tagger
 
-_EXTENSIONS = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet", "npz": "npz"}
 _RUN_FILES = (run_dir.MODEL_FILE, run_dir.LABELS_FILE, run_dir.CONFIG_FILE, run_dir.THRESHOLDS_FILE)
 
 
@@ -53,8 +52,8 @@ class JobConfig:
         """Checks what does not go together, before anything is read."""
         if self.predict.output is None:
             raise UsageError("--runner writes many files: give --output=FOLDER.")
-        if self.predict.chosen_format not in _EXTENSIONS:
-            raise UsageError(f"--runner writes {', '.join(_EXTENSIONS)}. Received: --format={self.predict.format}")
+        if self.predict.chosen_format not in FORMATS:
+            raise UsageError(f"--runner writes {', '.join(FORMATS)}. Received: --format={self.predict.format}")
         if image_sources.STDIN in self.predict.images:
             raise UsageError("--runner needs images that can be read again: a list, a folder, a pattern or a dataset.")
 
@@ -81,9 +80,9 @@ def predict(config: JobConfig) -> Summary:
     recipe = _recipe(config.predict, run, options)
     target.check(recipe, config.overwrite)
     with folder_lock.hold(target.plan_dir, "prediction", target.path):
-        target.begin(recipe)
+        target.start(recipe)
         planned = _plan_dataset(config, run) if config.predict.of_dataset else _plan_images(config, target)
-        target.remove_others(planned)
+        target.remove_all_but({shard.file for shard in planned})
         todo = [shard for shard in planned if not target.finished(shard)]
         if todo:
             _run_job(config, runner, target, options, run, todo)
@@ -129,7 +128,7 @@ def _plan_dataset(config: JobConfig, run: run_dir.Run) -> list[Shard]:
     firsts = itertools.accumulate((shard.num_records for shard in found), initial=0)
     return [
         Shard(
-            file=f"{split}-{shard.index:05d}.{_EXTENSIONS[config.predict.chosen_format]}",
+            file=f"{split}-{shard.index:05d}.{config.predict.chosen_format}",
             source=shard.source,
             num_images=shard.num_records,
             items=os.fspath(builder.data_path),
@@ -152,7 +151,7 @@ def _plan_images(config: JobConfig, target: PredictionDir) -> list[Shard]:
         files.write_text(path, "\n".join(lines) + "\n")
         planned.append(
             Shard(
-                file=f"predictions-{index:05d}.{_EXTENSIONS[config.predict.chosen_format]}",
+                file=f"predictions-{index:05d}.{config.predict.chosen_format}",
                 source=digest(lines),
                 num_images=len(chunk),
                 items=path,
