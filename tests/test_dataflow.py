@@ -140,9 +140,9 @@ def test_nothing_of_this_machine_is_in_it(make_config, tmp_path):
     pickles = [bz2.decompress(base64.b64decode(text)) for text in pickled_functions(tmp_path)]
     assert any(b"WriteShardDoFn" in text for text in pickles)
     assert any(b"gs://out/data" in text for text in pickles)
-    local = {str(ROOT), os.getcwd(), os.path.expanduser("~"), sys.prefix, str(tmp_path), socket.gethostname()}
-    if len(getpass.getuser()) > 4:  # a short name may be part of any word
-        local.add(getpass.getuser())
+    local = {str(ROOT), os.getcwd(), os.path.expanduser("~"), sys.prefix, str(tmp_path)}
+    # A short name, such as 'vm', may be part of any word.
+    local |= {name for name in (socket.gethostname(), getpass.getuser()) if len(name) > 4}
     # Beam pickles lambdas of its own with the name of the file that they stand in.
     parts = [re.sub(rb"[\w./-]*/apache_beam/[\w/]+\.py", b"", part) for part in (data, *pickles)]
     found = {text for text in local if any(text.encode() in part for part in parts)}

@@ -18,6 +18,7 @@ from tfr.train import thresholds as thresholds_lib
 from tfr.train.exporting import check, export, runtimes, saved_model, tflite, warmup
 from tfr.train.exporting import exif as export_exif
 from tfr.train.exporting import model as export_model
+from tfr.train.exporting import onnx as export_onnx
 from tfr.train.exporting.config import ExportConfig
 from tfr.train.prediction.tags import TagRule
 
@@ -470,3 +471,20 @@ def test_onnx_has_names_and_metadata(trained_run, tmp_path):
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["labels"]) == run_dir.load(trained_run).labels
     assert session.run(None, {"pixels": np.zeros((5, 64, 64, 3), np.float32)})[0].shape == (5, 9)
+
+
+def test_zero_padding_before_a_maximum_stays_zero_in_onnx(tmp_path):
+    """ONNX Runtime would join the two, as if the padding was of minus infinity: of negative maps another result."""
+    import keras
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pixels = keras.Input((8, 8, 3), name="pixels")
+    negative = keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.Constant(-0.1))(pixels)
+    padded = keras.layers.ZeroPadding2D(1)(negative)
+    means = keras.layers.GlobalAveragePooling2D()(keras.layers.MaxPooling2D(3, strides=2)(padded))
+    model = keras.Model(pixels, means)
+    path = str(tmp_path / "model.onnx")
+    export_onnx.write(export_model.ExportModel(run=None, model=model, rule=None), path, {})
+    batch = np.random.default_rng(0).uniform(1, 255, (2, 8, 8, 3)).astype(np.float32)
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"pixels": batch})
+    np.testing.assert_allclose(found, model(batch), rtol=1e-5)

@@ -1,7 +1,10 @@
 """ONNX files: `pixels`, float32 (batch, image_size, image_size, 3) of 0 to 255, to `probabilities`."""
 
+import contextlib
 import json
 import logging
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from tfr import files
@@ -47,6 +50,7 @@ def write(tagger: ExportModel, path: str, metadata: dict[str, Any]) -> None:
             "another backbone: ConvNeXt is one that does not work."
         )
     _rename_outputs(model)
+    _keep_padding(model)
     onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()})
     onnx.checker.check_model(model)
     with files.atomic_write(path) as file:
@@ -57,20 +61,41 @@ def _convert(tagger: ExportModel) -> Any:
     import tf2onnx
 
     network = tagger.graph(batch_size=None)
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it does not know is told below
-    try:
-        model, _ = tf2onnx.convert.from_graph_def(
-            network.graph.as_graph_def(),
+    graph = network.graph.as_graph_def()
+
+    def convert() -> Any:
+        return tf2onnx.convert.from_graph_def(
+            graph,
             name=tagger.model.name,
             input_names=[network.inputs[0].name],
             output_names=[network.outputs[0].name],
             opset=OPSET,
-        )
+        )[0]
+
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it does not know is told in `write`
+    try:
+        with _without_copies():
+            return convert()
+    except Exception:  # of one of its optimizers: then with copies, which it goes back to
+        return convert()
     finally:
         logger.setLevel(level)
-    return model
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """tf2onnx copies all weights before each of its optimizers, dozens of times: gigabytes, and most of its time."""
+    name = "TF2ONNX_CATCH_ERRORS"
+    if name in os.environ:  # somebody has decided
+        yield
+        return
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _is_known(node: Any) -> bool:
@@ -89,3 +114,15 @@ def _rename_outputs(model: Any) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _keep_padding(model: Any) -> None:
+    """Keeps ONNX Runtime from joining zero padding to a MaxPool, which itself pads with minus infinity.
+
+    Version 1.31 does so, and changes what ResNet V2 says at the borders. A MaxPool that tells the
+    places of its maxima, too, is left as it is.
+    """
+    padded = {node.output[0] for node in model.graph.node if node.op_type == "Pad"}
+    for node in model.graph.node:
+        if node.op_type == "MaxPool" and node.input[0] in padded and len(node.output) == 1:
+            node.output.append(f"{node.output[0]}_places")
