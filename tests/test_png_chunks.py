@@ -50,7 +50,7 @@ def test_a_row_too_few_is_a_truncated_picture(mode, keep_png):
 
 
 def test_interlaced_rows_are_counted_by_pass():
-    from test_images import png as make_png
+    from image_files import png as make_png
 
     pixels = np.random.default_rng(0).integers(0, 256, (13, 9, 3), np.uint8)
     parsed = png_chunks.parse(make_png(pixels, interlaced=True))
