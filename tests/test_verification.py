@@ -6,14 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from conversion_checks import rewrite
 from PIL import Image
 
-from tfr import cli, conversion, dataset_dir, id_ledger, shard_jobs, shards, splits, verification
+from tfr import cli, conversion, dataset_dir, shard_jobs, shards, splits, verification
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
-from tfr.errors import DatasetError
-from tfr.images import ImageOptions
 from tfr.record_layout import layout_of
 
 TRAIN = "posters-train.tfrecord-0000{}-of-00002"
@@ -50,18 +48,6 @@ def dataset(sound, tmp_path):
     return shutil.copytree(sound, tmp_path / "posters" / "1.0.0")
 
 
-def rewrite(path, change):
-    """Writes a shard again, frames right, with other records: change(list of tf.Example protos)."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    examples = [tf_example_pb2.Example.FromString(record) for record in shards.read_records(str(path))]
-    change(examples)
-    with shards.create(str(path)) as writer:
-        for example in examples:
-            record = example.SerializeToString(deterministic=True)
-            writer.write(record, *shards.frame(record))
-
-
 def kinds(result):
     return dict(sorted(result.problem_counts.items()))
 
@@ -78,50 +64,6 @@ def test_a_sound_dataset_is_sound_with_any_number_of_workers(sound, num_workers,
     assert result.num_records == sum(split.num_examples for split in splits_.values()) == 36
     assert result.num_bytes == sum(split.num_bytes for split in splits_.values())
     assert verification.text(result).endswith("\nEverything is right.")
-
-
-@pytest.mark.parametrize(
-    ("label_mode", "options", "file_format"),
-    [
-        ("single", {}, "tfrecord"),
-        ("multi", {"image_size": 20, "min_side": 8}, "tfrecord"),
-        ("multi", {}, "array_record"),
-        ("multi", {"keep_png": True}, "tfrecord"),
-    ],
-)
-def test_other_conversions_are_sound(tmp_path, write_photos, label_mode, options, file_format):
-    folder = write_photos([f"{label}/{i}.{'png' if i % 2 else 'jpg'}" for label in "ab" for i in range(6)])
-    config = ConvertConfig(
-        annotations=str(folder),
-        data_dir=str(tmp_path / "data"),
-        name="letters",
-        image=ImageOptions(**options),
-        label_mode=label_mode,
-        file_format=file_format,
-        split_ratios=splits.parse_ratios("train=1"),
-    )
-    result = verification.verify(conversion.convert(config).dataset_dir)
-    assert (result.num_records, result.problems) == (12, [])
-
-
-def test_a_damaged_array_record_file_is_named(tmp_path, write_photos):
-    folder = write_photos([f"{label}/{i}.jpg" for label in "ab" for i in range(6)])
-    config = ConvertConfig(
-        annotations=str(folder),
-        data_dir=str(tmp_path / "data"),
-        name="letters",
-        file_format="array_record",
-        num_shards=1,
-        split_ratios=splits.parse_ratios("train=1"),
-    )
-    path = tmp_path / "data" / "letters" / "1.0.0" / "letters-train.array_record-00000-of-00001"
-    assert conversion.convert(config).dataset_dir == str(path.parent)
-    data = bytearray(path.read_bytes())
-    third = list(shards.read_records(str(path)))[2]
-    data[data.index(third[200:240])] ^= 1
-    path.write_bytes(data)
-    problem = verification.verify(str(path.parent)).problems[0]
-    assert (problem.kind, problem.file, problem.offset) == ("damaged", path.name, None)
 
 
 # Damage to the bytes
@@ -312,49 +254,6 @@ def test_an_image_that_is_broken_or_stored_otherwise_is_named(dataset, make_phot
     assert "truncated" in found[1].message
 
 
-# Datasets that something else made
-
-
-def make_foreign(folder, features, examples):
-    folder.mkdir(parents=True)
-    features = tfds.features.FeaturesDict(features)
-    with shards.create(str(folder / shards.shard_name("foreign", "train", 0, 1))) as writer:
-        for example in examples:
-            record = features.serialize_example(example)
-            writer.write(record, *shards.frame(record))
-    split = tfds.core.SplitInfo(name="train", shard_lengths=[len(examples)], num_bytes=writer.num_bytes)
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder, features=features, split_infos=[split], filename_template=None, version="2.0.0"
-    )
-    return str(folder)
-
-
-def test_a_dataset_that_something_else_made_is_verified_as_far_as_it_can_be(tmp_path, make_photo, encode):
-    features = {
-        "picture": tfds.features.Image(encoding_format="png"),
-        "objects": tfds.features.Sequence({"bbox": tfds.features.BBoxFeature()}),
-        "label": tfds.features.ClassLabel(names=["a", "b"]),
-    }
-    examples = [{"picture": encode(make_photo(i), "PNG"), "objects": [], "label": i % 2} for i in range(3)]
-    examples[0]["label"] = -1
-    folder = make_foreign(tmp_path / "foreign" / "2.0.0", features, examples)
-    result = verification.verify(folder)
-    assert (result.num_records, result.problems) == (3, [])
-    assert [note.partition(":")[0][-40:] for note in result.not_compared] == [
-        "conversion.json (tfr convert did not make it)"[-40:],
-        "records have no feature 'id'"[-40:],
-    ]
-    path = tmp_path / "foreign" / "2.0.0" / shards.shard_name("foreign", "train", 0, 1)
-    rewrite(path, lambda examples: examples[2].features.feature["picture"].bytes_list.value.__setitem__(0, b"\x89PNG"))
-    assert [problem[:3] for problem in verification.verify(folder).problems] == [("bad_image", path.name, 2)]
-
-
-def test_a_dataset_without_an_image_is_refused(tmp_path):
-    folder = make_foreign(tmp_path / "foreign" / "2.0.0", {"x": tfds.features.Text()}, [{"x": "y"}])
-    with pytest.raises(DatasetError, match=r"has no feature that is an image. Its features: \['x'\]"):
-        verification.verify(folder)
-
-
 # The command
 
 
@@ -378,21 +277,3 @@ def test_the_command_says_what_is_wrong_and_exits_with_1(dataset, capsys):
 def test_the_command_fails_in_one_line(arguments, code, capsys):
     assert cli.main(["verify", *arguments]) == code
     assert capsys.readouterr().err.count("\n") == 1
-
-
-# Ids
-
-
-@pytest.mark.parametrize("in_memory", [1 << 20, 7])
-def test_the_ledger_finds_what_is_repeated_in_memory_and_on_disk(in_memory, monkeypatch):
-    monkeypatch.setattr(id_ledger, "_IN_MEMORY", in_memory)
-    places = {}
-    with id_ledger.IdLedger() as ledger:
-        for shard in range(5):
-            ids = [f"id{(shard * 10 + i) % 43}" for i in range(10)]
-            for number, id_ in enumerate(ids):
-                places.setdefault(id_, []).append((shard, number))
-            ledger.add(shard, id_ledger.digests(ids), range(10))
-        found = sorted(ledger.repeats())
-    assert found == sorted((first, again) for first, *others in places.values() for again in others)
-    assert len(found) == 7
