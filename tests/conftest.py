@@ -1,5 +1,6 @@
 """What several test modules share: small seeded images, tiny image sets with annotations, and the command line."""
 
+import ctypes
 import dataclasses
 import gc
 import io
@@ -42,6 +43,8 @@ def _forget_networks(request):
     if request.node.get_closest_marker("slow") and "keras" in sys.modules:
         sys.modules["keras"].backend.clear_session()
         gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # the C library keeps what was freed in pieces
+            trim(0)
 
 
 @pytest.fixture(scope="session")
