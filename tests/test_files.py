@@ -1,4 +1,6 @@
+import concurrent.futures
 import os
+import re
 
 import pytest
 
@@ -50,6 +52,24 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
 def test_write_text_is_utf8(tmp_path):
     files.write_text(str(tmp_path / "file"), "猫\n")
     assert (tmp_path / "file").read_bytes() == "猫\n".encode()
+
+
+def test_read_bytes_reads_to_the_end_whatever_the_size_says(tmp_path):
+    (tmp_path / "file").write_bytes(b"1234")
+    (tmp_path / "empty").write_bytes(b"")
+    assert [files.read_bytes(str(tmp_path / name)) for name in ("file", "empty")] == [b"1234", b""]
+    os.mkfifo(tmp_path / "pipe")  # its size is 0
+    content = bytes(range(256)) * 1000
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, content)
+        assert files.read_bytes(str(tmp_path / "pipe")) == content
+
+
+def test_read_bytes_names_what_is_no_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        files.read_bytes(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no_such"):
+        files.read_bytes(str(tmp_path / "no_such"))
 
 
 @pytest.fixture

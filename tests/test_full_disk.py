@@ -112,7 +112,7 @@ def test_a_limit_on_file_sizes_is_said_and_lifting_it_lets_the_same_command_go_o
 @pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("how", ["removed", "emptied"])
 def test_an_image_folder_that_vanishes_midway_is_no_pile_of_rejects(how, tmp_path, make_config, monkeypatch):
-    config, real, count = make_config(num_shards=8), shard_writer.write_shard, []
+    config, real, count = make_config(num_shards=8), shard_writer.begin_shard, []
     folder, away = tmp_path / "images", tmp_path / "away"
 
     def write(plan, settings):
@@ -123,7 +123,7 @@ def test_an_image_folder_that_vanishes_midway_is_no_pile_of_rejects(how, tmp_pat
                 folder.mkdir()
         return real(plan, settings)
 
-    monkeypatch.setattr(shard_writer, "write_shard", write)
+    monkeypatch.setattr(shard_writer, "begin_shard", write)
     with pytest.raises(ConversionError, match=r"The image folder \S+ is gone, or empty now.*same command again"):
         conversion.convert(config)
     assert not os.path.exists(f"{config.dataset_dir}/dataset_info.json")

@@ -127,14 +127,14 @@ def test_a_dataset_of_another_maker_is_not_replaced_silently(make_config):
 
 def fail_after(monkeypatch, num_shards):
     """Makes the job fail after so many shards, as it would when a disk is full."""
-    real, count = shard_writer.write_shard, itertools.count()
+    real, count = shard_writer.begin_shard, itertools.count()
 
     def write(plan, settings):
         if next(count) == num_shards:
             raise OSError(28, "No space left on device")
         return real(plan, settings)
 
-    monkeypatch.setattr(shard_writer, "write_shard", write)
+    monkeypatch.setattr(shard_writer, "begin_shard", write)
 
 
 @pytest.mark.usefixtures("many")
@@ -202,7 +202,7 @@ def test_rows_that_a_runner_loses_are_noticed(make_config, monkeypatch):
     monkeypatch.undo()
     assert conversion.convert(config).records_written == 38
     nothing = types.SimpleNamespace(file="", num_records=0, num_bytes=0, rejects=())
-    monkeypatch.setattr(shard_writer, "write_shard", lambda *_: nothing)
+    monkeypatch.setattr(shard_writer, "begin_shard", lambda *_: lambda: nothing)
     with pytest.raises(ConversionError, match=r"shard pets-train\S+ was not written"):
         conversion.convert(make_config(num_shards=3, overwrite=True))
     assert not os.path.exists(f"{config.dataset_dir}/dataset_info.json")

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from tfr import shards, tfrecord_files
@@ -60,6 +62,21 @@ def test_counts(tmp_path):
     assert writer.checksum == write(tmp_path / "same").checksum
     others = [RECORDS[::-1], RECORDS[1:], [*RECORDS, b""], [b"First", *RECORDS[1:]]]
     assert writer.checksum not in {write(tmp_path / "other", other).checksum for other in others}
+
+
+MANY = [[b"x"] * 1500, [bytes([i]) * 300_000 for i in range(9)], [b"", bytes(3_000_000), b"x"]]
+
+
+@pytest.mark.parametrize("records", MANY, ids=["small", "large", "larger than what is written at once"])
+@pytest.mark.parametrize("most_bytes", [None, 700_000])
+def test_records_are_written_in_order_however_much_the_system_takes_at_once(records, most_bytes, tmp_path, monkeypatch):
+    real = os.write
+    if most_bytes:
+        monkeypatch.setattr(os, "writev", lambda file, buffers: real(file, b"".join(buffers)[:most_bytes]))
+        monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:most_bytes]))
+    write(tmp_path / "shard", records)
+    monkeypatch.undo()
+    assert list(shards.read_records(str(tmp_path / "shard"))) == records
 
 
 def test_an_empty_shard_is_a_shard(tmp_path):

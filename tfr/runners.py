@@ -10,6 +10,7 @@ from typing import Protocol
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
@@ -237,6 +238,11 @@ def _beam_refusals(name: str) -> Iterator[None]:
         yield
     except (ImportError, ValueError, AttributeError) as err:
         raise UsageError(f"--runner={name}: Beam refuses it: {_one_line(err)}") from err
+
+
+def has_one_worker(pipeline: beam.Pipeline) -> bool:
+    """Whether a pipeline is known to run in one worker: Beam's local runner without further ones."""
+    return isinstance(pipeline.runner, FnApiRunner) and pipeline.options.view_as(DirectOptions).direct_num_workers == 1
 
 
 def num_cores() -> int:

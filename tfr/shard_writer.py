@@ -2,8 +2,10 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
+import functools
 import itertools
 import json
 import os
@@ -106,38 +108,53 @@ def finished_report(plan: ShardPlan, settings: WriteSettings) -> ShardReport | N
     return report if same and files.size(f"{settings.dataset_dir}/{plan.file}") == report.file_bytes else None
 
 
-def write_shard(plan: ShardPlan, settings: WriteSettings) -> ShardReport:
-    """Writes one shard, or keeps the one that an earlier run finished from the same plan.
+def begin_shard(plan: ShardPlan, settings: WriteSettings) -> Callable[[], ShardReport]:
+    """Writes one shard, all but its end, or keeps the one that an earlier run finished from the same plan.
 
     The file appears under its name when it is complete; the same plan gives the same bytes every time, so a retry or
     a second copy of the same work does no harm.
 
     Returns:
-      The report, which is also written to the plan folder.
+      The end, to be called in any thread: waits for the disk, gives the file its name, and writes the report to the
+      plan folder. Meanwhile the processor can do the next shard.
     """
     report = finished_report(plan, settings)
     if report is not None and report.num_rows == plan.num_rows:  # another runner may have lost some
-        return report
+        return lambda: report
     tally, target = _Tally(plan, settings), f"{settings.dataset_dir}/{plan.file}"
     old = taking_over.find_whole(_manifest_rows(plan.manifest), settings.schema, settings.previous_dir)
     if old is None:
-        report = tally.report(_write(plan, settings, tally, target))
-    else:
-        taking_over.link(f"{settings.previous_dir}/{old.file}", target)
-        for row in _manifest_rows(plan.manifest):
-            tally.add(_Encoded(row, b"", b"", b"", True, taken_over=True))
-        report = tally.report(old)
-    files.write_text(report_path(settings.plan_dir, plan.file), json.dumps(dataclasses.asdict(report)))
-    return report
+        return functools.partial(_finish, plan, settings, tally, *_write(plan, settings, tally, target))
+    taking_over.link(f"{settings.previous_dir}/{old.file}", target)
+    for row in _manifest_rows(plan.manifest):
+        tally.add(_Encoded(row, b"", b"", b"", True, taken_over=True))
+    return functools.partial(_finish, plan, settings, tally, old, contextlib.ExitStack())
 
 
-def _write(plan: ShardPlan, settings: WriteSettings, tally: "_Tally", target: str) -> shards.ShardWriter:
-    with shards.create(target) as writer:
+def _write(
+    plan: ShardPlan, settings: WriteSettings, tally: "_Tally", target: str
+) -> tuple[shards.ShardWriter, contextlib.ExitStack]:
+    """Writes a shard's records; closing the stack, by and by, makes them a file."""
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(shards.create(target))
         for encoded in _encode_ahead(_manifest_rows(plan.manifest), settings):
             if encoded.record is not None:
                 writer.write(encoded.record, encoded.header, encoded.footer)
             tally.add(encoded)
-    return writer
+        return writer, stack.pop_all()
+
+
+def _finish(
+    plan: ShardPlan,
+    settings: WriteSettings,
+    tally: "_Tally",
+    written: shards.ShardWriter | taking_over.OldShard,
+    open_file: contextlib.ExitStack,
+) -> ShardReport:
+    open_file.close()
+    report = tally.report(written)
+    files.write_text(report_path(settings.plan_dir, plan.file), json.dumps(dataclasses.asdict(report)))
+    return report
 
 
 def _manifest_rows(path: str) -> Iterator[dict[str, Any]]:

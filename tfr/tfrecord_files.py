@@ -13,6 +13,8 @@ from tfr.errors import DatasetError
 
 # Record: uint64 length, uint32 masked CRC of those 8 bytes, the data, uint32 masked CRC of the data; little-endian.
 HEADER_BYTES, FOOTER_BYTES = 12, 4
+_GATHERED_BYTES = 1 << 20  # of records that are written by one call
+_MAX_BUFFERS = 510  # that one call takes; systems allow 1024 or more, and a record has three
 _FLUSH_BYTES = 8 << 20  # the disk is told to begin after so many, so that there is little to wait for at the end
 _WINDOW_BYTES = 1 << 20  # read at a time in search of the next record behind a damaged one
 
@@ -33,25 +35,47 @@ class Writer:
     """Appends framed records to a file."""
 
     def __init__(self, path: str):
-        self._file = open(path, "wb")  # noqa: SIM115, closed by `close`
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115, closed by `close`
+        self._pending: list[bytes] = []
+        self._pending_bytes = self._written = 0
         self._begun = 0  # bytes that the disk has been told of
 
     def write(self, record: bytes, header: bytes, footer: bytes) -> None:
-        """Appends one record with its frame."""
-        self._file.write(b"".join((header, record, footer)))  # larger than the file's buffer: straight to the disk
-        if self._file.tell() - self._begun > _FLUSH_BYTES:
+        """Appends one record with its frame.
+
+        Many records go to the system at once and uncopied: each call gives up the interpreter's lock, which a thread
+        that decodes images then takes for a while.
+        """
+        self._pending += (header, record, footer)
+        self._pending_bytes += HEADER_BYTES + len(record) + FOOTER_BYTES
+        if self._pending_bytes >= _GATHERED_BYTES or len(self._pending) >= _MAX_BUFFERS:
+            self._write_pending()
+
+    def _write_pending(self) -> None:
+        buffers, self._pending = self._pending, []
+        self._written, self._pending_bytes = self._written + self._pending_bytes, 0
+        _write_all(self._file.fileno(), buffers)
+        if self._written - self._begun > _FLUSH_BYTES:
             self._begin_writing()
 
     def _begin_writing(self) -> None:
         """Has the system write what it holds of the file, without waiting for it."""
-        self._file.flush()
-        begun, self._begun = self._begun, self._file.tell()
+        begun, self._begun = self._begun, self._written
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), begun, self._begun - begun, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
-        """Writes what is buffered."""
-        self._file.close()
+        """Writes what is left, and closes the file."""
+        with self._file:
+            if self._pending:
+                self._write_pending()
+
+
+def _write_all(descriptor: int, buffers: list[bytes]) -> None:
+    """Writes buffers one after the other; by one call, unless the system takes less at once."""
+    left = sum(map(len, buffers)) - os.writev(descriptor, buffers)
+    while left:
+        left -= os.write(descriptor, b"".join(buffers)[-left:])
 
 
 class ScannedRecord(NamedTuple):
