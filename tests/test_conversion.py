@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -129,6 +130,18 @@ def test_without_a_listing_images_are_taken_by_name(make_config):
     result = conversion.convert(make_config(list_images=False))
     assert labels_of(result.dataset_dir) == IMAGES
     assert (result.images_listed, result.images_without_row) == (None, 0)
+
+
+@pytest.mark.usefixtures("pets")
+@pytest.mark.parametrize("was_frozen", [False, True])
+def test_the_garbage_collector_is_left_as_it_was(was_frozen, make_config):
+    if was_frozen:
+        gc.freeze()
+    try:
+        conversion.convert(make_config())
+        assert bool(gc.get_freeze_count()) == was_frozen
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.usefixtures("pets")

@@ -42,7 +42,7 @@ def decode_rgb(data: bytes, options: ImageOptions, *, inverted_inks: bool = True
         with _open(_without_ballast(data, options)) as image:
             _check_header(image, options)
             if options.image_size is not None:
-                image.draft(None, (2 * options.image_size, 2 * options.image_size))  # decodes JPEG at a lower scale
+                image.draft(None, (2 * options.image_size,) * 2)  # decodes JPEG as `decoding_scale` says
             profile = image.info.get("icc_profile") if options.icc_to_srgb else None
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "CMYK" and not inverted_inks:
@@ -58,11 +58,25 @@ def decode_rgb(data: bytes, options: ImageOptions, *, inverted_inks: bool = True
         # Pillow's decoders raise nearly anything on broken files: OSError, SyntaxError, struct.error, RuntimeError.
         reason = "truncated" if "truncated" in str(err).lower() else "decode_error"
         raise ImageRejectedError(reason, f"{type(err).__name__}: {err}") from err
+    return shrink(rgb, options)
+
+
+def shrink(rgb: Image.Image, options: ImageOptions) -> Image.Image:
+    """An RGB image reduced to the image size; one that is no larger as it is."""
     if not options.must_shrink(rgb.width, rgb.height):
         return rgb
     assert options.image_size is not None
     scale = options.image_size / min(rgb.size)
     return rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+
+
+def decoding_scale(width: int, height: int, options: ImageOptions) -> int:
+    """1, 2, 4 or 8: at one over this of its size a JPEG is still twice as large as the image size asks for."""
+    if options.image_size is None:
+        return 1
+    return next(
+        scale for scale in (8, 4, 2, 1) if min(width, height) // (2 * options.image_size) >= scale or scale == 1
+    )
 
 
 def _without_ballast(data: bytes, options: ImageOptions) -> bytes:

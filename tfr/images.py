@@ -163,11 +163,26 @@ def _prepare_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> Pre
     _check_jpeg(header, options)
     if options.check_images == "header" and _is_plain(header, options):
         return PreparedImage(data, header.width, header.height, None, True)
+    if header.is_common and options.must_shrink(header.width, header.height) and not options.icc_to_srgb:
+        return _shrink_jpeg(data, header, options)
     # Also before Pillow's decoder, which ignores broken data.
     sound, thumbnail = _verify(data, header, _thumbnail_decoder(header.width))
     if thumbnail is None or header.orientation != 1 or _wants_pillow(sound, header, options):
         return _normalize(sound, options, inverted_inks=header.has_adobe)
     return PreparedImage(sound, header.width, header.height, fingerprint(thumbnail[:, :, 0]), sound is data)
+
+
+def _shrink_jpeg(data: bytes, header: JpegHeader, options: ImageOptions) -> PreparedImage:
+    """Reduces a common JPEG, which is verified by the one decode that yields its pixels: those that Pillow gives."""
+    scale = image_decoding.decoding_scale(header.width, header.height, options)
+    least = -(-header.width // scale), -(-header.height // scale)
+    sound, pixels = _verify(
+        data, header, lambda jpeg: simplejpeg.decode_jpeg(jpeg, "RGB", min_width=least[0], min_height=least[1])
+    )
+    if pixels is None:
+        return _normalize(sound, options)
+    rgb = Image.fromarray(_upright(pixels, header.orientation))
+    return _encode(image_decoding.shrink(rgb, options), options)
 
 
 def _is_plain(header: JpegHeader, options: ImageOptions) -> bool:
@@ -253,8 +268,14 @@ def fingerprint(gray: np.ndarray) -> int:
       gray: uint8 (height, width), any size.
     """
     height, width = gray.shape
-    cells = _overlaps(height, 8) @ gray.astype(np.float64) @ _overlaps(width, 9).T
-    return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big", signed=True)
+    steps = np.dot(np.dot(_overlaps(height, 8), gray.astype(np.float64)), _steps(width, 9))
+    return int.from_bytes(np.packbits(steps > 0).tobytes(), "big", signed=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _steps(size: int, cells: int) -> np.ndarray:
+    """What each of `size` pixels adds to the difference between a cell and the one before it: (size, cells - 1)."""
+    return np.ascontiguousarray(np.diff(_overlaps(size, cells), axis=0).T)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -266,7 +287,10 @@ def _overlaps(size: int, cells: int) -> np.ndarray:
 
 
 def _normalize(data: bytes, options: ImageOptions, *, inverted_inks: bool = True) -> PreparedImage:
-    rgb = image_decoding.decode_rgb(data, options, inverted_inks=inverted_inks)
+    return _encode(image_decoding.decode_rgb(data, options, inverted_inks=inverted_inks), options)
+
+
+def _encode(rgb: Image.Image, options: ImageOptions) -> PreparedImage:
     rgb.info = {}  # or a comment would go into the JPEG
     buffer = io.BytesIO()
     # Not simplejpeg: below quality 96 it takes the fast DCT, which overflows at hard edges between black and white.
