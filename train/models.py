@@ -60,14 +60,15 @@ def build_head(
             ]
         )
         x = keras.layers.Normalization(mean=mean, variance=common, name="standardize")(x)
-    x = keras.layers.RepeatVector(num_members, name="members")(keras.layers.Dropout(dropout, name="dropout")(x))
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
     for number, units in enumerate(hidden_units, 1):
-        x = _member_dense(num_members, units, f"hidden_{number}", activation="relu")(x)
+        x = _member_dense(x, num_members, units, f"hidden_{number}", activation="relu")
         x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
     # Zeros: training starts from the prior alone. Random logits, scaled up by dropout, cost the first ten epochs.
-    head = keras.Model(inputs, _member_dense(num_members, num_labels, "member_logits", zeros=True)(x))
+    head = keras.Model(inputs, _member_dense(x, num_members, num_labels, "member_logits", zeros=True))
     if prior is not None:
-        head.get_layer("member_logits").bias.assign(np.tile(_logit(prior), (num_members, 1)))
+        bias = head.get_layer("member_logits").bias
+        bias.assign(np.tile(_logit(prior), num_members).reshape(bias.shape))
     return head
 
 
@@ -77,11 +78,17 @@ def _logit(prior: np.ndarray) -> np.ndarray:
 
 
 def _member_dense(
-    num_members: int, units: int, name: str, activation: str | None = None, zeros: bool = False
-) -> keras.layers.Layer:
-    """A dense layer for each member: (batch, num_members, n) to (batch, num_members, units)."""
-    # Glorot's rule would take the members for places of a convolution and start too small by their square root.
-    kernel = "zeros" if zeros else keras.initializers.VarianceScaling(num_members, "fan_avg", "uniform")
+    x: keras.KerasTensor, num_members: int, units: int, name: str, activation: str | None = None, zeros: bool = False
+) -> keras.KerasTensor:
+    """A dense layer for each member: of (batch, num_members, n), or all on one (batch, n); (batch, num_members, units).
+
+    What all members see goes into one matrix product: copied for each, it took twice the time.
+    """
+    limit = (6 / (x.shape[-1] + units)) ** 0.5  # Glorot's rule; Keras's would count the members as places or as units
+    kernel = "zeros" if zeros else keras.initializers.RandomUniform(-limit, limit)
+    if len(x.shape) == 2:
+        dense = keras.layers.Dense(num_members * units, activation=activation, kernel_initializer=kernel, name=name)
+        return keras.layers.Reshape((num_members, units), name="members")(dense(x))
     return keras.layers.EinsumDense(
         "bmu,muv->bmv",
         output_shape=(num_members, units),
@@ -89,7 +96,7 @@ def _member_dense(
         activation=activation,
         kernel_initializer=kernel,
         name=name,
-    )
+    )(x)
 
 
 def join(backbone: keras.Model, head: keras.Model) -> keras.Model:

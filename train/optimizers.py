@@ -67,11 +67,35 @@ class _ByVariable:
         factor, decay = self._by_key[self._var_key(variable)]  # type: ignore[attr-defined]
         rate = tf.cast(learning_rate, variable.dtype) * factor
         if decay:
-            self.assign_sub(variable, variable * rate * decay)  # type: ignore[attr-defined]
+            self.assign(variable, variable * (1 - rate * decay))  # type: ignore[attr-defined]
         super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
 
-class AdamW(_ByVariable, keras.optimizers.Adam):
+class _FusedAdam(keras.optimizers.Adam):
+    """Keras's Adam, to rounding, with one pass over a variable instead of a dozen.
+
+    On a CPU the passes over a wide head's variables cost more than its matrix products do at a small batch size.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """Updates one variable and its moments."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, variable.dtype),
+        )
+
+
+class AdamW(_ByVariable, _FusedAdam):
     """Adam with what _ByVariable adds."""
 
 
