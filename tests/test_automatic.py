@@ -75,12 +75,20 @@ def test_a_cpu_pays_for_as_much_of_the_size_as_it_can():
 
 @pytest.mark.parametrize(
     ("num_train", "replicas", "batch_size"),
-    [(2428, 1, 64), (222, 1, 16), (30, 1, 8), (5, 1, 5), (222, 3, 18), (5, 2, 4), (10**7, 8, 64)],
+    [(2428, 1, 64), (222, 1, 16), (30, 1, 8), (5, 1, 5), (222, 3, 18), (5, 2, 4), (25_000, 1, 512), (10**7, 8, 512)],
 )
 def test_batches_fit_small_datasets_and_replicas(num_train, replicas, batch_size):
     found = chosen(num_train=num_train, replicas=replicas).data.batch_size
     assert found == batch_size
     assert found % replicas == 0
+
+
+def test_batches_of_images_stay_smaller_than_those_of_embeddings():
+    deep = dataclasses.replace(OPEN, finetune_epochs=3)
+    assert chosen(deep, num_train=25_000).data.batch_size == 64
+    assert chosen(num_train=25_000, has_accelerator=True).data.batch_size == 64  # which fine-tunes by itself
+    assert chosen(num_train=5000).data.batch_size == 128
+    assert chosen(num_train=25_000).epochs * (25_000 // 512) >= 1500
 
 
 def test_small_datasets_get_more_epochs_up_to_a_limit():

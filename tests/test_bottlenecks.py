@@ -91,13 +91,16 @@ def test_the_run_is_the_one_that_images_give(make_config, small_train_config, dr
     assert found.std() > 0.01
 
 
-def test_no_image_is_read(make_config, cached, drawn, tmp_path):
+def test_no_image_is_read(make_config, cached, drawn, tmp_path, capsys):
     """The dataset's shards may be gone, and the dataset as well."""
     bare = shutil.copytree(drawn[0], tmp_path / "shapes" / "1.0.0")
     for path in bare.glob("*-train.tfrecord-*"):
         os.truncate(path, path.stat().st_size)  # same size: their checksums are those that the conversion noted
         path.write_bytes(bytes(path.stat().st_size))
     training.train(make_config({"dataset": str(bare)}))
+    said = capsys.readouterr().err
+    assert "In memory for all epochs: the embeddings, " in said
+    assert "Images are not" not in said
     moved = pathlib.Path(shutil.copytree(cached, tmp_path / "moved" / "1.0.0"))
     content = json.loads((moved / "embedding.json").read_text())
     content["source"]["dataset_dir"] = str(tmp_path / "gone")
@@ -112,8 +115,9 @@ def test_no_image_is_read(make_config, cached, drawn, tmp_path):
 
 
 @pytest.mark.slow
-def test_fine_tuning_goes_on_with_images(make_config, tmp_path):
+def test_fine_tuning_goes_on_with_images(make_config, tmp_path, capsys):
     training.train(make_config(epochs=1, finetune_epochs=1, unfreeze="1"))
+    assert "Images are not: fine-tuning decodes them anew" in capsys.readouterr().err
     assert [line.split(",")[0] for line in outcome(tmp_path / "run")[1].splitlines()[1:]] == ["head", "finetune"]
 
 

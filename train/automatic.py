@@ -17,6 +17,7 @@ _CPU_BUDGET = 1e14  # multiplications for the embeddings, about half an hour on 
 _CPU_RATE = 25e9  # multiplications a second and core, about
 _LEAST_BATCH, _BATCH = 8, 64
 _STEPS_PER_EPOCH = 8  # of a small dataset, at least
+_HEAD_BATCH, _HEAD_STEPS = 512, 32  # of a large one whose images are embedded once: its matrix products are cheaper
 _EPOCHS, _MOST_EPOCHS = 40, 200
 _STEPS = 1500  # of the head phase, at least, where _MOST_EPOCHS allows
 _FEW_TO_DECIDE_BY = 100  # validation examples
@@ -97,7 +98,6 @@ def choose(config: TrainConfig, facts: Facts) -> tuple[TrainConfig, list[Choice]
     """
     image_size, size_reason = _image_size(facts)
     features, features_reason = _features(facts)
-    batch_size, batch_reason = _batch_size(facts)
     choices = []
 
     def decide(flag: str, given: Any, value: Any, reason: str) -> Any:
@@ -111,11 +111,13 @@ def choose(config: TrainConfig, facts: Facts) -> tuple[TrainConfig, list[Choice]
         image_size=decide("image_size", config.model.image_size, image_size, size_reason),
         features=decide("features", config.model.features, features, features_reason),
     )
+    finetune_epochs, finetune_reason = _finetune_epochs(facts, config, model.image_size or facts.backbone_size)
+    head_alone = not (finetune_epochs if config.finetune_epochs is None else config.finetune_epochs)
+    batch_size, batch_reason = _batch_size(facts, head_alone)
     data = dataclasses.replace(
         config.data, batch_size=decide("batch_size", config.data.batch_size, batch_size, batch_reason)
     )
     epochs, epochs_reason = _epochs(facts, data.batch_size or 1)
-    finetune_epochs, finetune_reason = _finetune_epochs(facts, config, model.image_size or facts.backbone_size)
     config = dataclasses.replace(
         config,
         data=data,
@@ -172,15 +174,23 @@ def _features(facts: Facts) -> tuple[str, str]:
     return "stages", f"texture and detail beside the last embedding; {size / 2**20:.0f} MiB of embeddings in memory"
 
 
-def _batch_size(facts: Facts) -> tuple[int, str]:
+def _batch_size(facts: Facts, head_alone: bool) -> tuple[int, str]:
     """A power of two that gives small datasets some steps an epoch, times what it takes to divide by the replicas."""
-    fitting = 2 ** int(math.log2(max(facts.num_train / _STEPS_PER_EPOCH, 1)))
-    size = min(max(fitting, _LEAST_BATCH), _BATCH)
+    size = min(max(_power_of_two(facts.num_train / _STEPS_PER_EPOCH), _LEAST_BATCH), _BATCH)
+    if head_alone:
+        size = max(size, min(_power_of_two(facts.num_train / _HEAD_STEPS), _HEAD_BATCH))
     size = math.ceil(size / facts.replicas) * facts.replicas
     if size > facts.num_train:
         size = max(facts.num_train // facts.replicas, 1) * facts.replicas
-    few = f"at least {_STEPS_PER_EPOCH} steps in an epoch of {facts.num_train} examples"
-    return size, few if size < _BATCH else f"enough steps in an epoch of {facts.num_train} examples"
+    if size < _BATCH:
+        return size, f"at least {_STEPS_PER_EPOCH} steps in an epoch of {facts.num_train} examples"
+    cheaper = "; large batches are cheaper, and hold embeddings alone" if size >= 2 * _BATCH else ""
+    return size, f"enough steps in an epoch of {facts.num_train} examples{cheaper}"
+
+
+def _power_of_two(most: float) -> int:
+    """The greatest power of two that is at most `most`, and at least 1."""
+    return 2 ** int(math.log2(max(most, 1)))
 
 
 def _epochs(facts: Facts, batch_size: int) -> tuple[int, str]:

@@ -40,6 +40,11 @@ class Embeddings:
     views: np.ndarray | None = None
     parts: Sequence[int] | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """What the embeddings take of the memory."""
+        return self.values.nbytes + (0 if self.views is None else self.views.nbytes)
+
 
 def embed(
     backbone: keras.Model, builder: tfds.core.DatasetBuilder, split: str, *, batch_size: int, resize: str

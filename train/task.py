@@ -100,6 +100,16 @@ def say_choices(task: Task) -> None:
         print(f"Embedding will take about {minutes:.1f} min on this machine.", file=sys.stderr, flush=True)
 
 
+def say_memory(task: Task, num_bytes: int) -> None:
+    """Tells on standard error what is kept in memory from one epoch to the next, and what is not, and why."""
+    if not distribution.is_chief(task.strategy):
+        return
+    said = f"In memory for all epochs: the embeddings, {num_bytes / 2**20:.1f} MiB."
+    if task.config.finetune_epochs:
+        said += " Images are not: fine-tuning decodes them anew, as each epoch crops them otherwise."
+    print(said, file=sys.stderr, flush=True)
+
+
 def _choose_splits(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
     """The training and validation split; a dataset without the latter lends the last tenth of the former."""
     train_split, validation_split = config.data.train_split, config.data.validation_split

@@ -91,6 +91,7 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     config = task.config
     task_lib.say_choices(task)
     backbone, train_set, validation = embed(task, backbone_name)
+    task_lib.say_memory(task, train_set.num_bytes + validation.num_bytes)
     targets = validation.targets
     positive_weights = _positive_weights(task, train_set)
     head = _build_head(task, train_set, positive_weights)
