@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Union
 
-from tfr import files, near_duplicates, splits
+from tfr import files, near_duplicates, recorded, splits
 from tfr.annotations import Event, ReadOptions
 from tfr.errors import UsageError
 from tfr.images import ImageOptions
@@ -222,9 +222,7 @@ class ConvertConfig:
 
     def content(self) -> dict[str, Any]:
         """What decides the bytes of the result, as JSON values."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_CONTENT}
-        fields["annotations"] = self.source_name
-        return json.loads(json.dumps(fields, default=dataclasses.asdict))
+        return {"annotations": self.source_name, **recorded.values(self, without=(*_NOT_CONTENT, "annotations"))}
 
     def content_hash(self) -> str:
         """A hex digest of `content()`."""

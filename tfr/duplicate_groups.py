@@ -1,14 +1,13 @@
 """Rows whose images are exact or near duplicates, as groups that splits do not tear apart: found before splits are."""
 
 import concurrent.futures
-import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-from tfr import files, images, near_duplicates, progress
+from tfr import files, images, near_duplicates, progress, recorded
 from tfr.config import ConvertConfig, digest
 from tfr.row_store import GroupedRow, RowStore
 
@@ -78,7 +77,7 @@ def _names(store: RowStore, alike: np.ndarray, labels: np.ndarray) -> Iterator[t
 def _read_all(store: RowStore, config: ConvertConfig, plan_dir: str) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints, int64, and digests of the files, uint64, of all rows' images."""
     parts = [np.empty((0, 2), np.int64)]
-    settings = digest(dataclasses.asdict(config.image))
+    settings = digest(recorded.values(config.image))
     rows = store.grouped_rows()
     with (
         concurrent.futures.ThreadPoolExecutor(max(1, config.threads_per_worker)) as pool,

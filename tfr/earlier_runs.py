@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tfr import dataset_dir, files, folder_lock
+from tfr import dataset_dir, files, folder_lock, recorded
 from tfr.config import ConvertConfig
 from tfr.duplicate_groups import CACHE_SUFFIX
 from tfr.errors import DatasetError, JobElsewhereError
@@ -55,9 +55,8 @@ def _what_made_it(conversion: dict[str, Any], config: ConvertConfig) -> str:
 
 
 def _difference(before: dict[str, Any], config: ConvertConfig) -> str:
-    """Settings that are not what they were, in words; empty where all are."""
-    old, new = _flat(before), _flat(config.content())
-    return "; ".join(f"{key}: {old.get(key)!r} -> {new[key]!r}" for key in new if old.get(key) != new[key])
+    """See recorded.difference."""
+    return recorded.difference(_flat(before), _flat(config.content()))
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json.encoder import encode_basestring as quote  # what json.dumps(text, ensure_ascii=False) is, without its detour
 
-from tfr import features, files, shards
+from tfr import features, files, recorded, shards
 from tfr.config import ConvertConfig, digest
 from tfr.vocabulary import Vocabulary
 
@@ -92,7 +92,7 @@ def liner(image_dir: str) -> Callable[..., str]:
 
 def settings_digest(schema: features.RecordSchema, config: ConvertConfig) -> str:
     """Of what a shard's bytes depend on beside its rows."""
-    return digest([dataclasses.asdict(schema), dataclasses.asdict(config.image)])
+    return digest([recorded.values(schema), recorded.values(config.image)])
 
 
 def write_manifest(

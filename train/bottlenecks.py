@@ -91,7 +91,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
         "resize": config.data.resize,
         "preprocessing": preprocessing.VERSION,
     }
-    if changed := difference(recipe, wanted):
+    if changed := difference(recipe, {**recipe, **wanted}):
         raise UsageError(
             f"--bottlenecks={config.data.bottlenecks} were made otherwise than this run wants them ({changed}). Leave "
             "the flags out or give those that they were made with; or run `tfr embed` anew."

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfr import recorded
 from tfr.errors import RunDirError, UsageError
 
 from . import run_dir
@@ -67,11 +68,9 @@ class Store:
         return position, lists
 
     def _check_config(self, before: dict[str, Any]) -> None:
-        now = json.loads(self._config)
-        changed = [f"{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in now if before.get(key) != now.get(key)]
-        if changed:
+        if changed := recorded.difference(before, json.loads(self._config)):
             raise UsageError(
-                f"{self._path} holds an unfinished run with other settings ({'; '.join(changed)}). Give the "
+                f"{self._path} holds an unfinished run with other settings ({changed}). Give the "
                 "settings of before to go on with it, --overwrite to start anew, or another --run_dir."
             )
 

@@ -4,10 +4,10 @@ A field that is None is chosen when the run starts, by what the data and the mac
 """
 
 import dataclasses
-import json
 import math
 from typing import Any
 
+from tfr import recorded
 from tfr.errors import UsageError
 
 RESIZE_MODES = ("squash", "crop", "pad")
@@ -199,12 +199,9 @@ class TrainConfig:
 
     def content(self) -> dict[str, Any]:
         """What decides the weights that a run comes to, as JSON values; a run is only ever continued with the same."""
-        fields = dataclasses.asdict(self)
+        fields = recorded.values(self, without=_NOT_CONTENT)
         nested = {f"{part}.{key}": value for part in ("data", "model") for key, value in fields.pop(part).items()}
-        return {
-            **{key: value for key, value in fields.items() if key not in _NOT_CONTENT},
-            **json.loads(json.dumps(nested)),
-        }
+        return {**fields, **nested}
 
 
 def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfr import files, folder_lock
+from tfr import files, folder_lock, recorded
 from tfr.errors import TfrError, UsageError
 
 _LOCK_DIR = ".lock"
@@ -177,8 +177,5 @@ def _read_record(path: str) -> dict[str, Any]:
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Settings that are not what they were, in words; empty where all are."""
-    after = json.loads(json.dumps(after))
-    keys = [*after, *(key for key in before if key not in after)]
-    changed = [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys if before.get(key) != after.get(key)]
-    return "; ".join(changed)
+    """See recorded.difference; `after` has tuples where what was read back has lists."""
+    return recorded.difference(before, json.loads(json.dumps(after)))

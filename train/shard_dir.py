@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from tfr import dataset_dir, files
+from tfr import dataset_dir, files, recorded
 from tfr.errors import ConversionError, DatasetError
 
 _STARTED_FILE = "started.json"  # the recipe, while the content file is not there
@@ -147,10 +147,8 @@ class ShardDir(Generic[R]):
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Settings that are not what they were, in words; empty where all are."""
-    return "; ".join(
-        f"{key}: {_shown(before.get(key))} -> {_shown(now[key])}" for key in now if before.get(key) != now[key]
-    )
+    """See recorded.difference; digests are shortened."""
+    return recorded.difference(before, now, _shown)
 
 
 def _shown(value: Any) -> str:

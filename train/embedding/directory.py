@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import tensorflow_datasets as tfds
 from etils import epath
 
-from tfr import dataset_dir, files, taking_over, tfds_metadata
+from tfr import dataset_dir, files, recorded, taking_over, tfds_metadata
 from tfr.errors import DatasetError
 
 from ..shard_dir import ShardDir
@@ -44,7 +44,7 @@ class EmbeddingDir(ShardDir[Report]):
             raise DatasetError(f"{self.path} holds a dataset that tfr embed did not make. Give another --output.")
         if overwrite:
             return
-        self.check_recipe(dataclasses.asdict(recipe))
+        self.check_recipe(recorded.values(recipe))
         sources = {shard.source for shard in planned}
         gone = [shard.file for shard in self.reports_in(found) if shard.source not in sources]
         if gone:
@@ -58,14 +58,14 @@ class EmbeddingDir(ShardDir[Report]):
     def is_current(self, recipe: Recipe, planned: Sequence[Shard], features: tfds.features.FeaturesDict) -> bool:
         """Whether there is nothing to do."""
         found = self.read() if self.is_published else {}
-        same = found.get("recipe") == dataclasses.asdict(recipe) and found["features"] == repr(features)
+        same = found.get("recipe") == recorded.values(recipe) and found["features"] == repr(features)
         done = {(report.file, report.source) for report in self.reports_in(found)}
         return same and done == {(shard.file, shard.source) for shard in planned}
 
     def begin(self, recipe: Recipe, planned: Sequence[Shard]) -> list[Shard]:
         """Takes note of what is done, keeps what can be kept, removes the rest, and returns what is to do."""
         files.remove(f"{self.path}/{tfds_metadata.INFO_FILE}")  # from here on it is no dataset
-        self.start(dataclasses.asdict(recipe))
+        self.start(recorded.values(recipe))
         self._keep(planned, [(self.path, report) for report in self.finished_reports()])
         self._keep(planned, self._of_other_versions(recipe))
         self.remove_all_but({shard.file for shard in planned if self.finished(shard)})
@@ -79,7 +79,7 @@ class EmbeddingDir(ShardDir[Report]):
         found = []
         for path in sorted(str(file.parent) for file in epath.Path(above).glob(f"*/{FILE}")):
             content = EmbeddingDir(path).read()
-            if content["recipe"] == dataclasses.asdict(recipe):
+            if content["recipe"] == recorded.values(recipe):
                 found += [(path, report) for report in self.reports_in(content)]
         return found
 
@@ -104,7 +104,7 @@ class EmbeddingDir(ShardDir[Report]):
         """Writes what makes the shards a dataset; dataset_info.json comes last."""
         features = features_of(builder, recipe)
         self.write_content(
-            dataclasses.asdict(recipe),
+            recorded.values(recipe),
             reports,
             weights=weights,
             source={"dataset": builder.info.full_name, "dataset_dir": absolute(os.fspath(builder.data_path))},
