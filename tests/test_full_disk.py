@@ -12,7 +12,7 @@ import sys
 import pytest
 from conversion_checks import LABELS, assert_clean, labels_of, shard_bytes, write_csv
 
-from tfr import conversion, planning, shard_writer
+from tfr import conversion, files, planning, shard_writer
 from tfr.errors import ConversionError
 
 
@@ -144,6 +144,28 @@ def test_a_full_disk_under_the_plan_s_tables_is_said(make_config, monkeypatch):
     with pytest.raises(ConversionError, match=r"database or disk is full\. Make room in .*TMPDIR.*same command again"):
         conversion.convert(config)
     assert not os.path.exists(config.data_dir)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("last", [1, 3, 8])
+def test_a_disk_that_fails_when_a_shard_is_finished_fails_the_job(last, make_config, monkeypatch):
+    real, synced = files._sync, []
+
+    def sync(path):
+        synced.append(path)
+        if len(synced) == last:
+            raise OSError(5, "Input/output error")
+        real(path)
+
+    config = make_config(num_shards=8)
+    monkeypatch.setattr(files, "_sync", sync)
+    with pytest.raises(ConversionError, match=r"Input/output error.*run the same command again"):
+        conversion.convert(config)
+    assert len(synced) in (last, min(last + 1, 8))  # the next shard is on its way already, and comes to its end
+    assert not [name for name in os.listdir(config.dataset_dir) if ".tmp-" in name]
+    assert len(shard_bytes(config.dataset_dir)) == len(synced) - 1
+    monkeypatch.undo()
+    assert conversion.convert(config).records_written == len(labels_of(config.dataset_dir)) == 38
 
 
 @pytest.mark.usefixtures("many")
