@@ -67,6 +67,7 @@ def shrink(rgb: Image.Image, options: ImageOptions) -> Image.Image:
         return rgb
     assert options.image_size is not None
     scale = options.image_size / min(rgb.size)
+    # The slowest of Pillow's filters, and the one that keeps most by far: benchmarks/bench_filters.py.
     return rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
 
 
