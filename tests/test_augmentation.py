@@ -87,7 +87,7 @@ def test_crops_have_the_area_and_the_shape_that_they_should(mode):
     rows = augmentation.random_rows(0, tf.constant(0, tf.int64), 300, 4)
     height, width = 600, 300
     windows = np.array(
-        [augmentation._random_window(tf.constant(height), tf.constant(width), row, mode, 0.3).numpy() for row in rows]
+        [augmentation.random_window(tf.constant(height), tf.constant(width), row, mode, 0.3).numpy() for row in rows]
     )
     top, left, rows_, columns = windows.T
     assert (windows >= 0).all()

@@ -16,7 +16,7 @@ from tfr import cli, conversion, dataset_dir, shards, synthetic
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
 from tfr.errors import ConversionError, DatasetError, UsageError
-from tfr.train import augmentation, bottlenecks, input_pipeline
+from tfr.train import augmentation, bottlenecks, input_pipeline, preprocessing
 from tfr.train.embedding import embed, plan
 from tfr.train.embedding import writer as embedding_writer
 from tfr.train.embedding.config import EmbedConfig
@@ -200,11 +200,12 @@ def test_embeddings_made_otherwise_are_refused_with_the_difference(changes, diff
 
 @pytest.mark.usefixtures("copy")
 def test_another_rule_for_pixels_makes_embeddings_old(make_config, monkeypatch):
-    monkeypatch.setattr("tfr.train.preprocessing.VERSION", 2)
-    with pytest.raises(DatasetError, match="preprocessing: 1 -> 2"):
+    now = preprocessing.VERSION
+    monkeypatch.setattr(preprocessing, "VERSION", now + 1)
+    with pytest.raises(DatasetError, match=f"preprocessing: {now} -> {now + 1}"):
         embed.embed(make_config())
     result = embed.embed(make_config(overwrite=True))
-    assert (result.shards_embedded, result.recipe["preprocessing"]) == (9, 2)
+    assert (result.shards_embedded, result.recipe["preprocessing"]) == (9, now + 1)
 
 
 def _grow(source, target):

@@ -99,14 +99,15 @@ def get_random_crop(size: int, mode: str, least_area: float) -> pp.Op:
         draws = example["draws"][:_CROP_DRAWS]
 
         def choose(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-            return _random_window(height, width, draws, mode, least_area)
+            return random_window(height, width, draws, mode, least_area)
 
         return {**example, "image": pp.decode_window(example["image"], choose, size, mode)}
 
     return decode
 
 
-def _random_window(height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor, mode: str, least_area: float) -> tf.Tensor:
+def random_window(height: tf.Tensor, width: tf.Tensor, draws: tf.Tensor, mode: str, least_area: float) -> tf.Tensor:
+    """The window of get_random_crop: top, left, height, width in pixels, int32 (4,); `draws` are float32 (4,)."""
     whole = tf.cast(tf.stack([height, width]), tf.float32)
     base = tf.repeat(tf.reduce_min(whole), 2) if mode == "crop" else whole
     area = least_area + (1 - least_area) * draws[0]

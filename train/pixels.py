@@ -91,7 +91,7 @@ def _resample(pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:
     values = resized.numpy()[0]
     if kernel != "bilinear":
         np.clip(values, 0, 255, out=values)  # bicubic overshoots at edges
-    return np.rint(values, out=values).astype(np.uint8)
+    return np.add(values, 0.5, out=values).astype(np.uint8)  # halves upwards
 
 
 def _with_borders(pixels: np.ndarray, size: int) -> np.ndarray:
