@@ -6,6 +6,9 @@ FOLDER holds folders of JPEGs, one for each label. They are converted twice at t
 --image_size=256, into --scratch. Every case decodes, resizes and batches, in two threads or processes, steady state.
 
 limit              simplejpeg (libjpeg-turbo) decodes from memory in two threads and throws the pixels away
+limit_crops        the same of what tfr_crops decodes, which cannot be faster: random windows, some at 1/2,
+                   by TensorFlow's libjpeg-turbo, as simplejpeg decodes no parts
+limit_256          as limit, on the conversion with --image_size=256: tfr_256 cannot be faster
 tfr_evaluation     input_pipeline.for_evaluation
 tfr_crops          input_pipeline.for_training with --augment=crop,flip: fused random-resized crops
 tfr_medium, tfr_strong   the same with these presets
@@ -19,6 +22,7 @@ CPU is what a case and its processes used for an image: on a machine that others
 """
 
 import argparse
+import functools
 import glob
 import importlib.util
 import json
@@ -33,22 +37,51 @@ import peers
 
 SIZE, BATCH, WARM_UP = 224, 32, 12  # pixels, images, batches
 CASES = [
-    "limit", "tfr_evaluation", "tfr_crops", "tfr_medium", "tfr_strong", "tfr_256", "tfds_default", "keras_directory",
-    "webdataset",
+    "limit", "limit_crops", "limit_256", "tfr_evaluation", "tfr_crops", "tfr_medium", "tfr_strong", "tfr_256",
+    "tfds_default", "keras_directory", "webdataset",
 ]  # fmt: skip
 
 
 def _limit(args):
     import simplejpeg
 
-    data = [open(path, "rb").read() for path in _paths(args.images)]  # noqa: SIM115
+    if args.case == "limit_256":
+        from tfr.train import input_pipeline, records
 
-    def decode(start):
-        for i in range(start, args.count, 2):
-            simplejpeg.decode_jpeg(data[i % len(data)])
+        builder = input_pipeline.open_dataset(f"{args.scratch}/data/photos256")
+        data = records.StoredImages(builder, "train").read(range(input_pipeline.num_examples(builder, "train")))
+    else:
+        data = [open(path, "rb").read() for path in _paths(args.images)]  # noqa: SIM115
+    _decode_all([functools.partial(simplejpeg.decode_jpeg, image) for image in data], args.count)
 
-    threads = [threading.Thread(target=decode, args=(start,)) for start in range(2)]
-    with _measured(args.count):
+
+def _limit_crops(args):
+    import tensorflow as tf
+
+    from tfr.train import augmentation, config, preprocessing
+
+    least_area, draws = dict(config.parse_augment("crop"))["crop"], augmentation.random_rows(0, 0, args.count, 4)
+    decode = []
+    for path, numbers in zip(_paths(args.images), draws, strict=False):
+        data = tf.io.read_file(path)
+        height, width, _ = tf.image.extract_jpeg_shape(data)
+        window = augmentation.random_window(height, width, numbers, "squash", least_area)
+        ratio = preprocessing.DCT_SCALES[preprocessing.dct_scale(window[2:], tf.constant([SIZE, SIZE]))]
+        decode.append(functools.partial(tf.io.decode_and_crop_jpeg, data, window // ratio, channels=3, ratio=ratio))
+    _decode_all(decode, args.count)
+
+
+def _decode_all(decode, count):
+    """Calls `count` functions, from the start again when there are fewer, in two threads."""
+
+    def work(start):
+        for i in range(start, count, 2):
+            decode[i % len(decode)]()
+
+    for function in decode[:WARM_UP]:
+        function()
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(2)]
+    with _measured(count):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -183,10 +216,9 @@ def _print_table(results):
 
 
 def _run_case(args):
-    if args.case == "limit":
-        _limit(args)
-    elif args.case == "webdataset":
-        _webdataset(args)
+    others = {"limit": _limit, "limit_256": _limit, "limit_crops": _limit_crops, "webdataset": _webdataset}
+    if args.case in others:
+        others[args.case](args)
     else:
         makers = {"tfds_default": _tfds_default, "keras_directory": _keras_directory}
         _run_dataset(args, makers.get(args.case, _tfr))
