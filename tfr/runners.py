@@ -253,9 +253,8 @@ def num_cores() -> int:
 def default_num_workers(num_images: int, cores: int) -> int:
     """How many processes so many images are worth on so many cores.
 
-    One process with its threads keeps two cores busy: about half of an image's time is spent under the interpreter's
-    lock. So a process for every two cores, and none but the launcher's own where starting them takes longer than what
-    they save. `benchmarks/bench_runners.py` measures both.
+    One process with its threads keeps two cores busy. So a process for every two cores, and none but the launcher's own
+    where starting them takes longer than what they save. `benchmarks/bench_runners.py` measures both.
     """
     return 1 if num_images < _IMAGES_WORTH_PROCESSES else max(1, cores // 2)
 
