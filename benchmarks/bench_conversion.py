@@ -19,23 +19,14 @@ import argparse
 import concurrent.futures
 import functools
 import os
-import resource
 import shutil
 import struct
 import tempfile
-import time
 
 import peers
 
 CASES = ["tfr", "tfr_header", "bare_loop", "bare_processes", "tfds_generator", "tfds_beam"]
 _LABELS = ("a", "b", "c")
-
-
-def _clock(args):
-    if not getattr(args, "cpu", 0):
-        return time.perf_counter()
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _rows(args):
@@ -66,10 +57,10 @@ def convert(args, folder, check="decode"):
         threads_per_worker=args.threads,
         num_workers=getattr(args, "num_workers", None),
     )
-    started = _clock(args)
+    started = peers.clock(args)
     result = conversion.convert(job)
     assert result.records_written == args.count, result
-    return _clock(args) - started
+    return peers.clock(args) - started
 
 
 def _write_bare(rows, path):
@@ -104,9 +95,9 @@ def _bare(pool_class, args, folder):
     parts = [rows[i::2] for i in range(2)]
     with pool_class(2) as pool:
         list(pool.map(_write_bare, [[], []], [os.path.join(folder, f"warm-{i}") for i in range(2)]))
-        started = _clock(args)
+        started = peers.clock(args)
         list(pool.map(_write_bare, parts, [os.path.join(folder, f"part-{i}") for i in range(2)]))
-        return _clock(args) - started
+        return peers.clock(args) - started
 
 
 def _tfds(use_beam, args, folder):
@@ -149,9 +140,9 @@ def _tfds(use_beam, args, folder):
         options = PipelineOptions(["--runner=FnApiRunner"])
         config = tfds.download.DownloadConfig(beam_runner="FnApiRunner", beam_options=options)
     builder = Bench(data_dir=folder)
-    started = _clock(args)
+    started = peers.clock(args)
     builder.download_and_prepare(download_config=config)
-    return _clock(args) - started
+    return peers.clock(args) - started
 
 
 def _run(args):

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_looking.py --images=FOLDER_OF_JPEGS --count=12000 --repeats=3
 
-Each case runs in a process of its own; imports are not timed.
+Each case runs in a process of its own; imports are not timed. With --cpu=1 rates are per second of processor time.
 
   stats      labels counted, image sizes from the headers; no image decoded
   verify     every shard read, both checksums of every record, every image decoded, all counts compared
@@ -13,7 +13,6 @@ import argparse
 import os
 import shutil
 import tempfile
-import time
 
 import bench_conversion
 import peers
@@ -21,22 +20,22 @@ import peers
 CASES = ["verify", "stats", "convert"]
 
 
-def _verify(folder):
+def _verify(args, folder):
     from tfr import verification
 
-    started = time.perf_counter()
+    started = peers.clock(args)
     result = verification.verify(folder)
     assert not result.num_problems, verification.text(result)
-    return time.perf_counter() - started
+    return peers.clock(args) - started
 
 
-def _stats(folder):
+def _stats(args, folder):
     from tfr import statistics_report
 
-    started = time.perf_counter()
+    started = peers.clock(args)
     report = statistics_report.make(folder)
     assert report.to_text()
-    return time.perf_counter() - started
+    return peers.clock(args) - started
 
 
 def _run(args):
@@ -44,7 +43,11 @@ def _run(args):
     try:
         seconds = bench_conversion.convert(args, folder)
         dataset = os.path.join(folder, "data")
-        runs = {"convert": lambda: seconds, "verify": lambda: _verify(dataset), "stats": lambda: _stats(dataset)}
+        runs = {
+            "convert": lambda: seconds,
+            "verify": lambda: _verify(args, dataset),
+            "stats": lambda: _stats(args, dataset),
+        }
         peers.report_case(args.count, runs[args.case]())
     finally:
         shutil.rmtree(folder)
@@ -57,12 +60,13 @@ def main():
     parser.add_argument("--count", type=int, default=12000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", type=int, default=0)
     parser.add_argument("--case", choices=CASES)
     args = parser.parse_args()
     if args.case:
         _run(args)
         return
-    options = {"images": args.images, "count": args.count, "threads": args.threads}
+    options = {"images": args.images, "count": args.count, "threads": args.threads, "cpu": args.cpu}
     peers.print_table(peers.in_turn(__file__, CASES, args.repeats, **options), "verify", "images/s")
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks share: input, timing in turn, and a table of ratios."""
 
+import argparse
 import glob
 import json
 import os
@@ -45,6 +46,14 @@ def run_case(script: str, case: str, **options: object) -> dict:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "TFR_PROGRESS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def clock(args: argparse.Namespace) -> float:
+    """Seconds on the wall; with --cpu=1, of processor time of this process and of those that it has seen end."""
+    if not getattr(args, "cpu", 0):
+        return time.perf_counter()
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def report_case(count: int, seconds: float) -> None:
