@@ -9,9 +9,10 @@ import pytest
 from tfr import conversion, manifests, recorded
 from tfr.annotations import ReadOptions
 from tfr.config import ConvertConfig
-from tfr.errors import DatasetError, UsageError
+from tfr.errors import DatasetError, RunDirError, UsageError
 from tfr.features import RecordSchema
 from tfr.image_options import ImageOptions
+from tfr.train import checkpoints
 from tfr.train.checkpoints import Store
 from tfr.train.config import DataConfig, ModelConfig, TrainConfig
 from tfr.train.embedding.directory import EmbeddingDir
@@ -109,6 +110,15 @@ def test_a_training_run_goes_on_in_a_version_with_more_settings(tmp_path):
     for changes in ({"sharpen": True}, {"data": later(DataConfig)(dataset="x", sharpen=True)}):
         with pytest.raises(UsageError, match=r"other settings \((data\.)?sharpen: None -> True\)"):
             Store(config.run_dir, dataclasses.replace(now, **changes).content()).load()
+
+
+def test_a_training_run_of_networks_laid_out_otherwise_is_not_gone_on_with(tmp_path, monkeypatch):
+    config = TrainConfig(run_dir=str(tmp_path), data=DataConfig(dataset="x")).content()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_LAYOUT", 1)
+        checkpoints.Store(str(tmp_path), config).save({"step": 3}, state=[np.zeros(2)])
+    with pytest.raises(RunDirError, match=r"state\.npz was written by another version of tfr.*remove the file"):
+        checkpoints.Store(str(tmp_path), {**config, "epochs": 99}).load()
 
 
 def test_embeddings_go_on_in_a_version_with_more_settings(tmp_path):

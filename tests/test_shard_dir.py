@@ -30,10 +30,10 @@ class LetterDir(ShardDir[Written]):
     kind = "letters"
     content_file = "letters.json"
     report_type = Written
-    shard_name = re.compile(r"\d\.txt")
+    shard_name = re.compile(r"\w-\d{5}\.txt")
 
 
-PLANNED = [Letters(f"{number}.txt", f"source {number}") for number in range(3)]
+PLANNED = [Letters(f"a-{number:05d}.txt", f"source {number}") for number in range(3)]
 OLD, NEW = {"letter": "a"}, {"letter": "b"}
 
 
@@ -69,15 +69,15 @@ def texts(target):
 
 
 def test_what_is_done_is_not_done_again(target):
-    assert fill(target, OLD) == ["0.txt", "1.txt", "2.txt"]
+    assert fill(target, OLD) == ["a-00000.txt", "a-00001.txt", "a-00002.txt"]
     assert target.read()["recipe"] == OLD
     assert [report.source for report in target.reports_in(target.read())] == [shard.source for shard in PLANNED]
     assert fill(target, OLD) == []
-    changed = [PLANNED[0], Letters("1.txt", "another source"), PLANNED[2]]
-    assert fill(target, OLD, changed) == ["1.txt"]
-    os.truncate(f"{target.path}/2.txt", 2)
-    os.remove(f"{target.path}/0.txt")
-    assert fill(target, OLD, changed) == ["0.txt", "2.txt"]
+    changed = [PLANNED[0], Letters("a-00001.txt", "another source"), PLANNED[2]]
+    assert fill(target, OLD, changed) == ["a-00001.txt"]
+    os.truncate(f"{target.path}/a-00002.txt", 2)
+    os.remove(f"{target.path}/a-00000.txt")
+    assert fill(target, OLD, changed) == ["a-00000.txt", "a-00002.txt"]
 
 
 def test_another_recipe_is_refused_with_the_difference(target):
@@ -86,7 +86,7 @@ def test_another_recipe_is_refused_with_the_difference(target):
     target.check_recipe(OLD)
     with pytest.raises(DatasetError, match=r"letters that were made otherwise \(letter: a -> b\).*--overwrite"):
         target.check_recipe(NEW)
-    assert fill(target, NEW) == ["0.txt", "1.txt", "2.txt"]
+    assert fill(target, NEW) == ["a-00000.txt", "a-00001.txt", "a-00002.txt"]
     with pytest.raises(DatasetError, match=r"letter: b -> a"):
         target.check_recipe(OLD)
 
@@ -135,22 +135,34 @@ def test_stopped_anywhere_no_shard_is_taken_for_one_of_another_recipe(is_whole, 
         fill(target, then)
         assert texts(target) == {shard.file: then["letter"] * 4 for shard in PLANNED}
         assert target.read()["recipe"] == then
-        assert sorted(os.listdir(target.path)) == ["0.txt", "1.txt", "2.txt", "letters.json"]
+        assert sorted(os.listdir(target.path)) == ["a-00000.txt", "a-00001.txt", "a-00002.txt", "letters.json"]
     assert steps > 10
+
+
+def test_only_shards_of_its_own_series_are_removed(target):
+    """A file that a person put there stays, though its name is like that of a shard."""
+    fill(target, OLD)
+    for name in ("b-00001.txt", "a-00001.csv", "a-00009.txt"):
+        files.write_text(f"{target.path}/{name}", "aaaa")
+    assert fill(target, OLD) == []
+    assert {"b-00001.txt", "a-00001.csv"} < set(os.listdir(target.path))
+    assert not os.path.exists(f"{target.path}/a-00009.txt")
+    assert fill(target, NEW) == ["a-00000.txt", "a-00001.txt", "a-00002.txt"]
+    assert {"b-00001.txt", "a-00001.csv"} < set(os.listdir(target.path))
 
 
 def test_a_shard_that_was_written_and_not_reported_is_done_again_or_goes(target):
     target.start(OLD)
-    for name in ("0.txt", "7.txt", "8.txt.tmp-1", "notes.md"):
+    for name in ("a-00000.txt", "a-00007.txt", "a-00008.txt.tmp-1", "notes.md"):
         files.write_text(f"{target.path}/{name}", "aaaa")
-    assert fill(target, OLD) == ["0.txt", "1.txt", "2.txt"]
-    assert sorted(os.listdir(target.path)) == ["0.txt", "1.txt", "2.txt", "letters.json", "notes.md"]
+    assert fill(target, OLD) == ["a-00000.txt", "a-00001.txt", "a-00002.txt"]
+    assert sorted(os.listdir(target.path)) == ["a-00000.txt", "a-00001.txt", "a-00002.txt", "letters.json", "notes.md"]
 
 
 def test_a_missing_shard_is_no_success(target):
     target.start(OLD)
     write(target, OLD, PLANNED[0])
-    with pytest.raises(ConversionError, match=r"1\.txt was not written"):
+    with pytest.raises(ConversionError, match=r"a-00001\.txt was not written"):
         target.reconcile(PLANNED)
 
 

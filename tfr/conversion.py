@@ -27,6 +27,7 @@ from tfr.config import ConvertConfig
 from tfr.errors import ConversionError
 from tfr.shard_writer import ShardReport, WriteSettings
 
+FROZEN_BY_PYTHON = 5_000  # objects: from 3.12 on, an interpreter keeps some hundreds from the collector by itself
 _NOT_LOST = ("duplicate_id", "over_limit")  # reasons to leave a row out that say nothing against it
 
 
@@ -126,7 +127,7 @@ def _convert(
 @contextlib.contextmanager
 def _imports_left_alone() -> Iterator[None]:
     """Spares the garbage collector the objects of imported modules: a walk over Beam's takes a tenth of a second."""
-    if gc.get_freeze_count():  # someone has done so already
+    if gc.get_freeze_count() > FROZEN_BY_PYTHON:  # someone has done so already
         yield
         return
     gc.freeze()

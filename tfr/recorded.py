@@ -13,7 +13,10 @@ _ADDED = "added"
 
 
 def added(default: Any) -> Any:
-    """The field of a dataclass of settings that its first version did not have; at its default all is as without it."""
+    """The field of a dataclass of settings that its first version did not have; at its default all is as without it.
+
+    With another default than None it may not be None: that is how a setting looks that is not on record.
+    """
     return dataclasses.field(default=default, metadata={_ADDED: True})
 
 
@@ -29,7 +32,9 @@ def values(settings: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _fields(settings: Any) -> dict[str, Any]:
-    found = ((field, getattr(settings, field.name)) for field in dataclasses.fields(settings))
+    found = [(field, getattr(settings, field.name)) for field in dataclasses.fields(settings)]
+    for field, value in found:
+        assert _ADDED not in field.metadata or value is not None or field.default is None, field.name
     return {field.name: value for field, value in found if not (_ADDED in field.metadata and value == field.default)}
 
 

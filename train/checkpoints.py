@@ -13,6 +13,7 @@ from tfr.errors import RunDirError, UsageError
 
 from . import run_dir
 
+_LAYOUT = 2  # raised whenever the same settings come to variables of other shapes or in another order
 _STATE_FILE = os.path.join(run_dir.CHECKPOINT_DIR, "state.npz")
 
 
@@ -41,7 +42,12 @@ class Store:
             return
         flat = {f"{name}/{i}": value for name, values in arrays.items() for i, value in enumerate(values)}
         run_dir.write_arrays(
-            self._path, _STATE_FILE, position=np.array(json.dumps(position)), config=np.array(self._config), **flat
+            self._path,
+            _STATE_FILE,
+            layout=np.array(_LAYOUT),
+            position=np.array(json.dumps(position)),
+            config=np.array(self._config),
+            **flat,
         )
         self._last = time.monotonic()
 
@@ -50,7 +56,7 @@ class Store:
 
         Raises:
           UsageError: it was made with another config; names the difference.
-          RunDirError: the file cannot be read.
+          RunDirError: the file cannot be read, or is of a version of tfr whose networks are laid out otherwise.
         """
         full = os.path.join(self._path, _STATE_FILE)
         if not os.path.exists(full):
@@ -60,6 +66,11 @@ class Store:
                 values = {key: saved[key] for key in saved.files}
         except (OSError, ValueError) as err:
             raise RunDirError(f"{full} cannot be read: {err}. Remove it, or say --overwrite to start anew.") from err
+        if int(values.pop("layout", 1)) != _LAYOUT:
+            raise RunDirError(
+                f"{full} was written by another version of tfr, whose networks are laid out otherwise. Go on with that "
+                "version, or remove the file to start anew."
+            )
         self._check_config(json.loads(str(values.pop("config"))))
         position = json.loads(str(values.pop("position")))
         lists: dict[str, list[np.ndarray]] = {}

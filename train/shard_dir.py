@@ -16,6 +16,7 @@ from tfr.errors import ConversionError, DatasetError
 
 _STARTED_FILE = "started.json"  # the recipe, while the content file is not there
 _REPORT_SUFFIX = ".report.json"
+_NUMBERS = re.compile(r"\d{5}")  # of a shard, and of all of them
 _SHORT = 12  # characters of a digest in messages
 
 
@@ -97,13 +98,18 @@ class ShardDir(Generic[R]):
         files.remove(f"{self.path}/{self.content_file}")
 
     def remove_all_but(self, keep: Collection[str]) -> None:
-        """Removes all shards and reports but those of these files, and what killed work left half-written."""
+        """Removes all shards and reports but those of these files, and what killed work left half-written.
+
+        Shards are files called like one that is to be kept or was written, but for its number: others are not ours.
+        """
+        known = {*keep, *(report.file for report in (*self.reports_in(self.read()), *self.finished_reports()))}
+        series = {_series(name) for name in known}
         for name in files.list_names(self.plan_dir):
             file = name.removesuffix(_REPORT_SUFFIX)
             if ".tmp-" in name or (file != name and file not in keep):
                 files.remove(f"{self.plan_dir}/{name}")
         for name in files.list_names(self.path):
-            if ".tmp-" in name or (self.shard_name.fullmatch(name) and name not in keep):
+            if ".tmp-" in name or (self.shard_name.fullmatch(name) and _series(name) in series and name not in keep):
                 files.remove(f"{self.path}/{name}")
 
     def finished_reports(self) -> list[R]:
@@ -144,6 +150,11 @@ class ShardDir(Generic[R]):
         shards = [dataclasses.asdict(report) for report in reports]  # type: ignore[call-overload]
         content = {"recipe": recipe, **more, "shards": shards}
         files.write_text(f"{self.path}/{self.content_file}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _series(name: str) -> str:
+    """What the names of the shards of one series have in common."""
+    return _NUMBERS.sub("", name)
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -101,12 +101,12 @@ def say_choices(task: Task) -> None:
 
 
 def say_memory(task: Task, num_bytes: int) -> None:
-    """Tells on standard error what is kept in memory from one epoch to the next, and what is not, and why."""
-    if not distribution.is_chief(task.strategy):
+    """Tells on standard error, beside the choices, what is in memory from one epoch to the next, and what is not."""
+    if not task.choices or not distribution.is_chief(task.strategy):
         return
     said = f"In memory for all epochs: the embeddings, {num_bytes / 2**20:.1f} MiB."
     if task.config.finetune_epochs:
-        said += " Images are not: fine-tuning decodes them anew, as each epoch crops them otherwise."
+        said += " Images are not: fine-tuning reads and decodes them anew in each."
     print(said, file=sys.stderr, flush=True)
 
 

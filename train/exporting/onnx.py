@@ -13,6 +13,7 @@ from tfr.errors import MissingDependencyError, TfrError
 from .. import quiet
 from .model import PIXELS, PROBABILITIES, ExportModel
 
+_CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"  # set to anything, tf2onnx does not
 OPSET = 18  # the newest that tf2onnx 1.17 knows
 
 
@@ -76,26 +77,27 @@ def _convert(tagger: ExportModel) -> Any:
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # what it does not know is told in `write`
     try:
-        with _without_copies():
+        with _environment(_CATCH_ERRORS, "FALSE"):  # else it copies all weights before each of dozens of optimizers
             return convert()
-    except Exception:  # of one of its optimizers: then with copies, which it goes back to
-        return convert()
+    except Exception:  # of one of its optimizers: from the copies it can go back
+        with _environment(_CATCH_ERRORS, None):
+            return convert()
     finally:
         logger.setLevel(level)
 
 
 @contextlib.contextmanager
-def _without_copies() -> Iterator[None]:
-    """tf2onnx copies all weights before each of its optimizers, dozens of times: gigabytes, and most of its time."""
-    name = "TF2ONNX_CATCH_ERRORS"
-    if name in os.environ:  # somebody has decided
-        yield
-        return
-    os.environ[name] = "FALSE"
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Sets a variable of the environment, or takes it out; afterwards it is as it was."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        del os.environ[name]
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _is_known(node: Any) -> bool:
