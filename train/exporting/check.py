@@ -11,11 +11,11 @@ import tensorflow as tf
 from tfr import progress
 from tfr.errors import TfrError
 
-from .. import forward, metrics, run_dir
+from .. import forward, memory, metrics, run_dir
 from . import runtimes, speed
 from .config import FLOAT16, INT8, KERAS, ONNX, SAVED_MODEL, TFLITE
 from .model import ExportModel
-from .runtimes import Image, Predict
+from .runtimes import Image
 
 # The largest difference of a probability that is let pass. int8 is approximate: of it the mean difference counts, and
 # the limit only tells a coarser network from a broken one.
@@ -83,24 +83,34 @@ def check(
     entries += [speed.Entry(*item) for item in file_names.items()]
     reference = _reference(tagger, images)
     rows: list[Row] = []
-    predictions: list[Predict] = []
     for entry in progress.count(entries, "checking", "formats"):
-        for name, predict in runtimes.open_format(folder, *entry).items():
-            is_run = entry.file_name == model_file
-            figures = compare(np.array([predict(image) for image in images]), reference, targets, tagger)
-            key = f"{entry.file_name}:{name}"
-            rows.append(
-                Row(name=RUN_ROW if is_run else name, key=key, format="" if is_run else entry.format, **figures)
-            )
-            predictions.append(predict)
+        rows += _rows(entry, folder, entry.file_name == model_file, images, reference, targets, tagger)
+        memory.give_back()  # before the next one is opened
     if wrong := complaints(rows):
         raise TfrError(f"{'; '.join(wrong)} (on {len(images)} images).")
     alone = speed.on_one_thread(folder, entries, images)
+    return [dataclasses.replace(row, images_per_second_one_thread=alone[row.key]) for row in rows]
+
+
+def _rows(
+    entry: speed.Entry,
+    folder: str,
+    is_run: bool,
+    images: Sequence[Image],
+    reference: np.ndarray,
+    targets: np.ndarray,
+    tagger: ExportModel,
+) -> list[Row]:
+    """A row for each way to call one format, `is_run` for the run's own model."""
     return [
-        dataclasses.replace(
-            row, images_per_second=speed.measure(predict, images), images_per_second_one_thread=alone[row.key]
+        Row(
+            name=RUN_ROW if is_run else name,
+            key=f"{entry.file_name}:{name}",
+            format="" if is_run else entry.format,
+            **compare(np.array([predict(image) for image in images]), reference, targets, tagger),
+            images_per_second=speed.measure(predict, images),
         )
-        for row, predict in zip(rows, predictions, strict=True)
+        for name, predict in runtimes.open_format(folder, *entry).items()
     ]
 
 

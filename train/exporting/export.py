@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from tfr import files, progress
 from tfr.errors import TfrError, UsageError
 
-from .. import input_pipeline, run_dir
+from .. import input_pipeline, memory, run_dir
 from . import check, manifest, model, model_card, onnx, sample_images, saved_model, tflite
 from .config import INT8, KERAS, ONNX, SAVED_MODEL, ExportConfig
 from .model import ExportModel
@@ -64,6 +64,7 @@ def export(config: ExportConfig) -> Export:
         tagger = model.load(run)
         for format in progress.count(config.formats, "exporting", "formats"):
             _write(tagger, config, format, os.path.join(folder, config.file_name(format)), builder)
+            memory.give_back()
         rows, num_checked = _check(tagger, config, folder, builder, split)
         described = manifest.describe(config, run, folder, split, num_checked, rows)
         shutil.copy(os.path.join(run.path, run_dir.LABELS_FILE), folder)

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfr.errors import TfrError
 
-from .. import quiet
+from .. import memory, quiet
 from . import runtimes
 from .runtimes import Image, Predict
 
@@ -84,6 +84,8 @@ def _main(folder: str, path: str, entries: str) -> None:
     for format, file_name in json.loads(entries):
         opened = runtimes.open_format(folder, format, file_name, threads=1)
         rates |= {f"{file_name}:{row}": measure(predict, images) for row, predict in opened.items()}
+        del opened
+        memory.give_back()
     print(json.dumps(rates))
 
 
