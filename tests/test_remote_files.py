@@ -3,7 +3,7 @@
 import errno
 import io
 import pathlib
-import time
+import types
 
 import flaky_store
 import pytest
@@ -24,7 +24,7 @@ def store(monkeypatch):
     monkeypatch.setattr(flaky_store.STORE, "broken", None)
     monkeypatch.setattr(flaky_store.STORE, "failures", 0)
     waits = []
-    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(retries, "time", types.SimpleNamespace(sleep=waits.append))  # other threads do sleep
     return waits
 
 
