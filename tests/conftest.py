@@ -1,8 +1,6 @@
 """What several test modules share: small seeded images, tiny image sets with annotations, and the command line."""
 
-import ctypes
 import dataclasses
-import gc
 import io
 import logging
 import os
@@ -41,10 +39,10 @@ def _forget_networks(request):
     """Long tests build dozens of networks, which Keras would hold until the process ends: gigabytes."""
     yield
     if request.node.get_closest_marker("slow") and "keras" in sys.modules:
+        from tfr.train import memory
+
         sys.modules["keras"].backend.clear_session()
-        gc.collect()
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # the C library keeps what was freed in pieces
-            trim(0)
+        memory.give_back()
 
 
 @pytest.fixture(scope="session")
