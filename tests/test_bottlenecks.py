@@ -117,7 +117,7 @@ def test_no_image_is_read(make_config, cached, drawn, tmp_path, capsys):
 @pytest.mark.slow
 def test_fine_tuning_goes_on_with_images(make_config, tmp_path, capsys):
     training.train(make_config(epochs=1, finetune_epochs=1, unfreeze="1"))
-    assert "Images are not: fine-tuning decodes them anew" in capsys.readouterr().err
+    assert "Images are not: fine-tuning reads and decodes them anew in each" in capsys.readouterr().err
     assert [line.split(",")[0] for line in outcome(tmp_path / "run")[1].splitlines()[1:]] == ["head", "finetune"]
 
 
