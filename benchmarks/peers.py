@@ -56,10 +56,10 @@ def clock(args: argparse.Namespace) -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def report_case(count: int, seconds: float) -> None:
+def report_case(count: int, seconds: float, **more: float) -> None:
     """Prints a case's result as JSON: items per second, and the peak memory of its largest process in MiB."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
-    print(json.dumps({"rate": count / seconds, "seconds": seconds, "peak_mib": peak}))
+    print(json.dumps({"rate": count / seconds, "seconds": seconds, "peak_mib": peak, **more}))
 
 
 def in_turn(script: str, cases: list[str], repeats: int, **options: object) -> dict[str, list[dict]]:
