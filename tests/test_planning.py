@@ -252,7 +252,8 @@ def test_an_empty_split_says_which_share_to_change(plan):
         plan(_rows(2), split_ratios=DEFAULT_RATIOS)
 
 
-def test_a_split_of_an_impossible_name(plan):
-    frame = pd.DataFrame({"image": ["a.jpg"], "labels": "x", "part": "train set"})
-    with pytest.raises(AnnotationError, match=r"Splits are called \['train set'\].*--ignore_splits"):
+@pytest.mark.parametrize("name", ["train set", "all", "Total", "label"])
+def test_a_split_of_an_impossible_name(plan, name):
+    frame = pd.DataFrame({"image": ["a.jpg"], "labels": "x", "part": name})
+    with pytest.raises(AnnotationError, match=rf"Splits are called \['{name.lower()}'\].*--ignore_splits"):
         plan(frame, read={"split_column": "part"})

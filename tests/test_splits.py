@@ -26,7 +26,19 @@ def test_parse_ratios():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "train", "train=0", "train=-1", "train=nan", "train=inf", "a b=1", "val=1,valid=1"]
+    "text",
+    [
+        "",
+        "train",
+        "train=0",
+        "train=-1",
+        "train=nan",
+        "train=inf",
+        "a b=1",
+        "val=1,valid=1",
+        "all=1",
+        "train=1,Total=1",
+    ],
 )
 def test_parse_ratios_refuses(text):
     with pytest.raises(UsageError, match="--splits must look like train="):

@@ -17,6 +17,7 @@ from tfr import (
     manifests,
     progress,
     row_store,
+    splits,
     vocabulary,
 )
 from tfr.config import ConvertConfig
@@ -262,9 +263,10 @@ def check_splits(
     total = sum(sizes.values())
     if not total:
         raise ConversionError(f"Every row was rejected; nothing is left to convert.{first_reject()}")
-    if bad := [name for name in sizes if not name.isidentifier()]:
+    if bad := [name for name in sizes if not splits.can_be_name(name)]:
         raise AnnotationError(
-            f"Splits are called {bad} in the annotations; TFDS wants letters, digits and '_'. Rename them, give "
+            f"Splits are called {bad} in the annotations; TFDS wants letters, digits and '_', and none of "
+            f"{', '.join(splits.TAKEN_NAMES)}, which mean something else. Rename them, give "
             "another --split_column, or forget them with --ignore_splits."
         )
     empty = {name: share for name, share in config.split_ratios.shares.items() if name not in sizes}

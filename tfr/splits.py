@@ -14,6 +14,10 @@ _ALIASES = {
 }  # fmt: skip
 
 
+# TFDS's word for all splits together, and the heads of the other columns of label_counts.csv.
+TAKEN_NAMES = ("all", "label", "total")
+
+
 def stable_hash(text: str, salt: str) -> bytes:
     """Eight bytes that depend on salt and text alone; as big-endian numbers they are uniform over 2**64."""
     return hashlib.blake2b(text.encode("utf-8"), digest_size=8, key=salt.encode("utf-8")[:64]).digest()
@@ -45,6 +49,11 @@ def normalize_split(name: str) -> str:
     """A split's name in TFDS's words: 'TRAIN' -> 'train', 'valid' -> 'validation'; others in lower case."""
     lower = name.strip().lower()
     return _ALIASES.get(lower, lower)
+
+
+def can_be_name(name: str) -> bool:
+    """Whether a split can have a name: TFDS opens a dataset with it, and it means nothing else."""
+    return name.isidentifier() and name not in TAKEN_NAMES
 
 
 def unit_key(id_: str, group: str | None) -> str:
@@ -94,10 +103,10 @@ def parse_ratios(text: str) -> SplitRatios:
             share = float(number)
         except ValueError:
             share = -1.0
-        if not equals or not name.isidentifier() or not 0 < share < float("inf") or name in shares:
+        if not equals or not can_be_name(name) or not 0 < share < float("inf") or name in shares:
             raise UsageError(
-                f"--splits must look like train=0.8,validation=0.1,test=0.1 with positive shares and each name "
-                f"once. Received: --splits={text}"
+                "--splits must look like train=0.8,validation=0.1,test=0.1 with positive shares and each name once, "
+                f"none of them {', '.join(TAKEN_NAMES)}. Received: --splits={text}"
             )
         shares[name] = share
     total = sum(shares.values())
