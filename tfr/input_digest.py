@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tfr import annotations as annotations_lib
 from tfr import dataset_dir, files
 from tfr.config import ConvertConfig, digest
 
@@ -29,7 +30,10 @@ def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> s
         with contextlib.nullcontext(images) if path == config.image_dir else files.Listing(path) as listing:
             texts = sorted(file.path for file in listing if _is_text(file.path))
             parts += [_digest_listing(listing), *(_digest_file(files.join(path, text)) for text in texts)]
-    for file in (path, config.labels_file, config.label_map, config.corrections, config.read.classes_file):
+    tables = [path, config.labels_file, config.label_map, config.corrections, config.read.classes_file]
+    if path is not None and not files.is_dir(path) and not config.read.classes_file:
+        tables.append(annotations_lib.find_companion(path, config.format, config.read))
+    for file in tables:
         if file is not None and files.exists(file) and not files.is_dir(file):
             parts.append(_digest_file(file))
     if config.list_images and config.image_dir != path and files.is_dir(config.image_dir):

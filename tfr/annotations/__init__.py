@@ -1,7 +1,7 @@
 """Annotation rows from annotation files: `read(path)` yields one `Annotation` per row, whatever the format."""
 
 from tfr.annotations.base import Annotation, Event, LabelSet, Note, ReadOptions, RejectedRow, Source
-from tfr.annotations.formats import FORMATS, Format, detect_format, read
+from tfr.annotations.formats import FORMATS, Format, detect_format, find_companion, read
 
 __all__ = [
     "FORMATS",
@@ -14,5 +14,6 @@ __all__ = [
     "RejectedRow",
     "Source",
     "detect_format",
+    "find_companion",
     "read",
 ]

@@ -5,7 +5,7 @@ import importlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from tfr import files
 from tfr.annotations import paths
@@ -33,6 +33,8 @@ class Format:
       example: what it looks like, a few lines.
       is_file, is_folder: what its path may be.
       options: the fields of ReadOptions that it uses, besides those that all do.
+      companion: 'module:function' below tfr.annotations, for formats whose readers look for a table beside the file:
+        from the file's path and the options to that table's path, or None.
     """
 
     reader: str
@@ -41,11 +43,16 @@ class Format:
     is_file: bool = True
     is_folder: bool = False
     options: tuple[str, ...] = ()
+    companion: str | None = None
 
     def load_reader(self):
         """The reader function, imported when asked for."""
-        module, _, function = self.reader.partition(":")
-        return getattr(importlib.import_module(f"tfr.annotations.{module}"), function)
+        return _load(self.reader)
+
+
+def _load(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(f"tfr.annotations.{module}"), function)
 
 
 FORMATS = {
@@ -111,6 +118,7 @@ FORMATS = {
         "images/train/Drama/tt01.jpg",
         is_folder=True,
         options=("classes_file",),
+        companion="pickle_reader:classes_file",
     ),
     "automl_csv": Format(
         reader="vertex_reader:read_automl_csv",
@@ -156,6 +164,7 @@ FORMATS = {
         summary="Open Images labels: 1 present, 0 absent, not listed unknown",
         example="ImageID,Source,LabelName,Confidence\n0001eeaf4aed83f9,verification,/m/0cmf2,1",
         options=("classes_file", "min_confidence", "delimiter"),
+        companion="open_images_reader:classes_file",
     ),
     "imagefolder": Format(
         reader="imagefolder_reader:read_imagefolder",
@@ -277,6 +286,16 @@ def read(
     check(path, format, options)
     events = FORMATS[format].load_reader()(path, options)
     return itertools.chain(notes, paths.keep_inside(events, options, is_trusted=format == "tfds"))
+
+
+def find_companion(path: str, format: str, options: ReadOptions) -> str | None:
+    """The table beside an annotation file that its reader takes as well without being told of it; None for none.
+
+    Raises: as `detect_format`, where the format is 'auto'.
+    """
+    entry = FORMATS.get(detect_format(path)[0] if format == "auto" else format)
+    found = _load(entry.companion)(path, options) if entry and entry.companion else None
+    return found if found is not None and files.exists(found) else None
 
 
 def check(path: str, format: str, options: ReadOptions) -> None:

@@ -74,7 +74,7 @@ def _from_lines(
 
 def _read_names(path: str, options: ReadOptions) -> dict[str, str]:
     """Codes to names; empty where there is no class file."""
-    found = options.classes_file or _find_names(path)
+    found = classes_file(path, options)
     if found is None:
         return {}
     if not files.exists(found):
@@ -88,8 +88,10 @@ def _read_names(path: str, options: ReadOptions) -> dict[str, str]:
     return names
 
 
-def _find_names(path: str) -> str | None:
-    """The only class descriptions beside the file."""
+def classes_file(path: str, options: ReadOptions) -> str | None:
+    """The path of the class descriptions: those that are named, or the only ones beside the file."""
+    if options.classes_file:
+        return options.classes_file
     folder, slash, _ = path.rpartition("/")
     folder = folder or ("/" if slash else ".")
     found = [name for name in files.list_names(folder) if "class-descriptions" in name and name.endswith(".csv")]

@@ -29,20 +29,25 @@ def read_pickles(path: str, options: ReadOptions) -> Iterator[Event]:
     """
     path = find_labels(path) or path
     vectors = load_pickle(path)
-    classes_file = options.classes_file or files.join(path.rpartition("/")[0] or ".", CLASSES_FILE)
-    names = _class_names(load_pickle(classes_file), classes_file)
+    table = classes_file(path, options)
+    names = _class_names(load_pickle(table), table)
     if not isinstance(vectors, dict) or not vectors:
         raise AnnotationError(f"{path}: expected a dict of image path to 0/1 vector, got {type(vectors).__name__}.")
     lengths = collections.Counter(np.size(vector) for vector in vectors.values())
     if len(names) not in lengths:
         raise AnnotationError(
-            f"{path}: the vectors have {lengths.most_common(1)[0][0]} places, but {classes_file} has {len(names)} "
+            f"{path}: the vectors have {lengths.most_common(1)[0][0]} places, but {table} has {len(names)} "
             "classes. The two files do not belong together."
         )
     yield LabelSet(tuple(names))
     places = _places(options.images)
     for number, (key, vector) in enumerate(vectors.items(), 1):
         yield _from_vector(str(key), vector, names, places, Source(path, number))
+
+
+def classes_file(path: str, options: ReadOptions) -> str:
+    """The path of the class table: the one that is named, or the one beside the vectors."""
+    return options.classes_file or files.join(path.rpartition("/")[0] or ".", CLASSES_FILE)
 
 
 def _class_names(table: Any, file: str) -> list[str]:
