@@ -101,6 +101,19 @@ def test_csv_is_read(read, content, options, expected):
         ("a.json", b'[{"image": "a.jpg", "label": "x"},\n {"image": "b.j', {}, r"a.json:2: not valid JSON.*cut off"),
         ("a.json", b'[{"image": "a.jpg" "label": "x"}]', {}, r"a.json:1: not valid JSON: Expecting ',' .*column 20"),
         ("a.json", b'["a.jpg"]', {}, "there is no object in it"),
+        (
+            "a.json",
+            b'{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2}, {"id": 1, "file_name": "b.jpg"}],'
+            b' "categories": [{"id": 1, "name": "x"}], "annotations": [{"image_id": 1, "category_id": 1}]}',
+            {},
+            "a.json: entries 1 and 3 of 'images' have the same id 1",
+        ),
+        (
+            "a.json",
+            b'{"images": [], "categories": [{"id": [1], "name": "x"}], "annotations": []}',
+            {},
+            r"entry 1 of 'categories' has the id \[1\]; ids are numbers or text",
+        ),
         ("a.json", b"[" * 100_000, {}, "not usable JSON|not valid JSON"),
         ("a.jsonl", b"{\n{\n", {}, r"no JSON object in the first 1000 lines. .*a.jsonl:1: not JSON"),
         ("a.parquet", b"PAR1 and no more", {}, "cannot be read as Parquet"),
@@ -297,3 +310,38 @@ def test_a_cell_that_is_no_flag_rejects_its_row_and_leaves_the_columns_one_hot(t
     assert "'c'" in rejected.detail
     assert "'2'" in rejected.detail
     assert [e.labels for e in events if isinstance(e, annotations.Annotation)] == [("b",), ("c",)]
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "neg_category_ids": [4]}, {"id": 2, "file_name": "b.jpg"}],
+    "categories": [{"id": 3, "name": "car"}, {"id": 4, "name": "bus"}],
+    "annotations": [{"image_id": 1, "category_id": 3}, {"image_id": 2, "category_id": 4}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, "x", [], [[1]], {}, {"a": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "place",
+    [("images", "id"), ("images", "file_name"), ("images", "neg_category_ids"), ("categories", "id"),
+     ("categories", "name"), ("annotations", "image_id"), ("annotations", "category_id")],
+    ids="-".join,
+)  # fmt: skip
+def test_coco_with_values_of_other_kinds_is_read_or_refused(tmp_path, place, value):
+    """The second image, which nothing is wrong with, has its label or the whole file is refused."""
+    data = json.loads(json.dumps(COCO))
+    data[place[0]][0][place[1]] = value
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(data))
+    try:
+        events = list(annotations.read(str(path), "coco"))
+    except AnnotationError as err:
+        assert str(path) in str(err)  # noqa: PT017 - either is right
+        return
+    assert [event.labels for event in events if isinstance(event, Annotation)][-1] == ("bus",)
+
+
+def test_a_null_of_via_is_no_label(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"a": {"filename": "a.jpg", "file_attributes": {"tag": None, "kind": "x"}}}))
+    (row,) = [event for event in annotations.read(str(path), "via_json") if isinstance(event, Annotation)]
+    assert row.labels == ("x",)

@@ -6,6 +6,7 @@ from typing import Any
 
 from tfr.annotations import text_files
 from tfr.annotations.base import Annotation, Event, LabelSet, ReadOptions, RejectedRow, Source
+from tfr.annotations.cells import text as cell_text
 from tfr.annotations.csv_reader import grouped, table_rows
 from tfr.errors import AnnotationError
 
@@ -100,8 +101,8 @@ def _from_attributes(name: str, attributes: Any, source: Source, options: ReadOp
             labels.update(
                 (str(option).strip(), None) for option, is_set in value.items() if is_set not in (False, "false")
             )
-        elif str(value).strip():
-            labels[str(value).strip()] = None
-    answered = any(isinstance(value, Mapping) or str(value).strip() for value in values)
+        elif text := cell_text(value):
+            labels[text] = None
+    answered = any(isinstance(value, Mapping) or cell_text(value) for value in values)
     absent = () if not answered and options.empty_labels == "unknown" else None
     return Annotation(name, name, tuple(labels), source, absent=absent)
