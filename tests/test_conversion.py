@@ -241,6 +241,15 @@ def test_max_rejects_counts_rows_that_are_lost(make_config):
 
 
 @pytest.mark.usefixtures("messy")
+def test_max_rejects_counts_in_a_dataset_that_is_there_already(make_config):
+    folder = conversion.convert(make_config()).dataset_dir
+    with pytest.raises(ConversionError, match=r"7 rows became no example .*--max_rejects=6.*1.0.0/rejected.jsonl; the"):
+        conversion.convert(make_config(max_rejects=6))
+    assert conversion.convert(make_config(max_rejects=7)).reused
+    assert labels_of(folder)
+
+
+@pytest.mark.usefixtures("messy")
 def test_max_rejects_stops_before_any_image_is_read(make_config):
     config = make_config(max_rejects=3)
     with pytest.raises(ConversionError, match="4 rows became no example"):

@@ -139,7 +139,16 @@ def _imports_left_alone() -> Iterator[None]:
 
 def _finished(config: ConvertConfig, content_hash: str) -> ConversionResult | None:
     done = earlier_runs.finished(config, content_hash)
-    return None if done is None else ConversionResult(**{**done, "dataset_dir": config.dataset_dir, "reused": True})
+    if done is None:
+        return None
+    result = ConversionResult(**{**done, "dataset_dir": config.dataset_dir, "reused": True})
+    if config.max_rejects is not None and result.num_lost > config.max_rejects:  # the run before allowed more
+        raise ConversionError(
+            f"{result.dataset_dir} was converted before, and {result.num_lost} rows became no example "
+            f"({result.rejects_by_reason}), more than --max_rejects={config.max_rejects}. They are listed in "
+            f"{result.dataset_dir}/{dataset_dir.REJECTED_FILE}; the dataset stays as it is."
+        )
+    return result
 
 
 @contextlib.contextmanager
