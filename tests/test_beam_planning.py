@@ -182,12 +182,21 @@ def test_a_conversion_planned_by_beam_is_the_same(tmp_path, make_config):
 # What cannot be planned so
 
 
+@pytest.mark.parametrize("read", [{"image_column": "picture"}, {"where": "nobody == 1"}])
+def test_a_column_that_is_missing_is_said_before_any_job(write_table, tmp_path, make_config, monkeypatch, read):
+    config = make_config(write_table(), planner="beam", read=read)
+    monkeypatch.setattr(runners.Runner, "run", lambda *_: pytest.fail("a job was started"))
+    with pytest.raises(AnnotationError, match=r"table.csv: no column '(picture|nobody)' .from --"):
+        _plan(config, tmp_path / "plan")
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
         ({"stratify": True}, "--stratify looks at all rows"),
         ({"max_examples_per_split": 3}, "--max_examples_per_split wants"),
         ({"read": {"group_column": "who", "split_column": "part"}}, "--group_column with splits"),
+        ({"beam_args": ("--template_location=gs://b/t",)}, "--template_location writes one job"),
     ],
 )
 def test_what_needs_all_rows_at_once_is_refused(make_config, settings, why):

@@ -62,6 +62,7 @@ class _Planner:
     def __init__(self, settings: PlanSettings, plan_dir: str, runner: runners.Runner):
         self._settings, self._plan_dir, self._runner = settings, plan_dir, runner
         self._config, self._table = settings.config, settings.table
+        self._reader = settings.table.reader()  # before any job: it finds the columns, or says which are missing
         self._report = PartitionReport()
         self._first_lines: list[int] = []
 
@@ -157,7 +158,7 @@ class _Planner:
         self, notes: list[str], applied: corrections.Applied
     ) -> tuple[RecordSchema, dict[str, int], list[str]]:
         """Schema, labels left out, warnings; rows that do not fit are rejected, and what the reader says is noted."""
-        reader = self._table.reader()
+        reader = self._reader
         for _, _, _, num_empty, num_left_out in self._report.others["part"]:
             reader.num_empty += num_empty
             reader.num_left_out += num_left_out

@@ -166,6 +166,9 @@ class ConvertConfig:
             ),
             "--append_to begins with records that no table lists": self.append_to is not None,
             "annotations that are no file are in one place already": self.annotations_path is None,
+            "--template_location writes one job, and the next one needs what this one finds": any(
+                argument.startswith("--template_location") for argument in self.beam_args
+            ),
         }
         if reasons := [why for why, is_so in whys.items() if is_so]:
             raise UsageError(f"--planner=beam: {'; '.join(reasons)}. Leave that out, or plan with --planner=local.")
