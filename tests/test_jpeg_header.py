@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfr import images, jpeg_header
 
@@ -167,6 +167,26 @@ def test_broken_headers_are_none(data):
 
 def test_bytes_after_the_end_are_seen():
     assert not jpeg_header.parse(_START + frame() + _END + b"more").ends_with_image
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    ("kind", "format_"), [(1, "B"), (2, "c"), (3, "H"), (4, "I"), (6, "b"), (7, "B"), (8, "h"), (9, "i")]
+)
+def test_agrees_with_pillow_on_types_of_exif(make_photo, encode, order, kind, format_):
+    """What Pillow turns is turned here, and nothing else: some images go one way and some the other."""
+    value = struct.pack(order + format_, b"6" if kind == 2 else 6).ljust(4, b"\0")
+    tiff = (
+        {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
+    )
+    photo = encode(make_photo())
+    data = photo[:2] + segment(0xE1, b"Exif\0\0" + tiff) + photo[2:]
+    with Image.open(io.BytesIO(data)) as image:
+        turned = ImageOps.exif_transpose(image)
+    assert (jpeg_header.parse(data).orientation == 6) == (turned.size != image.size)
+    prepared = images.prepare_image(data, images.ImageOptions())
+    decoded = images.decode_image(data, images.ImageOptions())
+    assert (prepared.width, prepared.height) == (decoded.width, decoded.height) == turned.size
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

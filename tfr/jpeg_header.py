@@ -11,7 +11,8 @@ _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressi
 _ARITHMETIC_FRAMES = frozenset({0xC9, 0xCA})  # sequential, progressive
 _PROGRESSIVE_FRAMES = frozenset({0xC2, 0xCA})
 _ORIENTATION = 0x0112  # EXIF tag
-_ORIENTATION_TYPES = {1: "B", 3: "H", 4: "I"}  # EXIF type: as struct has it
+# EXIF types of whole numbers, as struct has them; of a single byte (1) Pillow makes text, and turns nothing.
+_ORIENTATION_TYPES = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _ODD_FACTOR = 3  # in zigzag order, encoders' tables rise and fall by less than this
 _START_OF_SCAN = b"\xff\xda"
@@ -86,7 +87,7 @@ def parse(data: bytes) -> JpegHeader | None:
                 precision, height, width, components = struct.unpack_from(">BHHB", data, position + 2)
                 orientation = (exif if exif is not None else xmp) or 1
                 whole = not has_more and data.endswith(_END_OF_IMAGE)
-                upright = orientation if orientation <= 8 else 1
+                upright = orientation if 1 <= orientation <= 8 else 1
                 return JpegHeader(
                     width, height, marker, precision, components, upright, has_adobe, is_odd, position - 2, whole
                 )
