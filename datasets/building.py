@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import json
 import os
 import sys
 import textwrap
@@ -16,11 +17,14 @@ from tensorflow_datasets.core import file_adapters, registered
 from tensorflow_datasets.core.download import download_manager
 from tensorflow_datasets.core.download import util as download_util
 
-from tfr import beam_options, conversion, dataset_dir, runners
+from tfr import beam_options, conversion, dataset_dir, files, runners
 from tfr.datasets import NAMES
 from tfr.errors import DatasetError, MissingDependencyError, UsageError
 
 _MODULE_SUFFIX = "_dataset_builder"
+_LIMIT_FILE = (
+    "max_examples_per_split.json"  # in dataset directories that were built for a quick try; nothing else tells
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,7 @@ class BuildConfig:
       file_format: of the shards: 'tfrecord', 'array_record', or another that TFDS knows.
       num_shards: shards of each split. Default: by size.
       max_shard_size_mb: size in MiB that no shard is to exceed, where `num_shards` is unset. Default: the builder's.
-      max_examples_per_split: takes no more than these, for a quick try.
+      max_examples_per_split: takes no more than these, for a quick try; the dataset is marked as one such.
       overwrite: whether to replace a dataset that is there already.
       register_checksums: whether to write the checksums of the downloads to the builder's checksums.tsv.
       runner: Beam runner by name, for builders that use Beam.
@@ -76,6 +80,7 @@ class BuildResult:
       file_format: of its shards.
       splits: split name to `examples`, `shards` and `bytes`.
       features: feature name to type.
+      max_examples_per_split: the limit that it was built with; None: it is whole.
       conversion: for tfr's own builders, what became of the rows; see tfr.conversion.ConversionResult.
     """
 
@@ -85,6 +90,7 @@ class BuildResult:
     file_format: str
     splits: dict[str, dict[str, int]]
     features: dict[str, str]
+    max_examples_per_split: int | None
     conversion: dict[str, Any]
 
     def summary(self) -> str:
@@ -95,6 +101,8 @@ class BuildResult:
             size = f"{split['bytes'] / (1 << 20):.1f} MiB in {shards} ({self.file_format})"
             lines.append(f"  {name:<23} {split['examples']} examples, {size}")
         lines.append(f"  {'features':<23} {', '.join(f'{name} ({kind})' for name, kind in self.features.items())}")
+        if self.max_examples_per_split:
+            lines.append(f"  {'for a quick try':<23} at most {self.max_examples_per_split} examples of each split")
         if self.conversion:
             rows = conversion.ConversionResult(**{**self.conversion, "dataset_dir": self.dataset_dir})
             lines += conversion.summary(rows).splitlines()[1:]
@@ -129,10 +137,12 @@ def build(builder: str, **options: Any) -> BuildResult:
         reused = instance.is_prepared() and not config.overwrite
         if reused:
             _check_file_format(instance, config.file_format)
+            _check_limit(instance, config.max_examples_per_split)
         else:
             _clear(instance, config.overwrite)
             instance = builder_cls(**arguments, file_format=config.file_format)  # anew: it may have read what is gone
             instance.download_and_prepare(download_dir=config.download_dir, download_config=download_config)
+            _note_limit(instance, config.max_examples_per_split)
     return _describe(instance, reused)
 
 
@@ -233,6 +243,26 @@ def _check_file_format(builder: tfds.core.DatasetBuilder, wanted: str | None) ->
         )
 
 
+def _note_limit(builder: tfds.core.DatasetBuilder, limit: int | None) -> None:
+    if limit is not None:
+        files.write_text(os.fspath(builder.data_path / _LIMIT_FILE), json.dumps(limit))
+
+
+def _read_limit(builder: tfds.core.DatasetBuilder) -> int | None:
+    path = os.fspath(builder.data_path / _LIMIT_FILE)
+    return json.loads(files.read_bytes(path)) if files.exists(path) else None
+
+
+def _check_limit(builder: tfds.core.DatasetBuilder, wanted: int | None) -> None:
+    """Raises where a part of a dataset would be taken for the whole, or for a larger part."""
+    found = _read_limit(builder)
+    if found is not None and (wanted is None or wanted > found):
+        raise DatasetError(
+            f"{builder.data_path} has at most {found} examples of each split: it was built with "
+            f"--max_examples_per_split={found}. Say --overwrite to build it anew, or give another --data_dir."
+        )
+
+
 def _clear(builder: tfds.core.DatasetBuilder, overwrite: bool) -> None:
     """Makes room for the dataset.
 
@@ -279,5 +309,6 @@ def _describe(builder: tfds.core.DatasetBuilder, reused: bool) -> BuildResult:
             for name, split in info.splits.items()
         },
         features={name: type(feature).__name__ for name, feature in info.features.items()},
+        max_examples_per_split=_read_limit(builder),
         conversion=dataset_dir.read_conversion(os.fspath(builder.data_path)).get("result", {}),
     )

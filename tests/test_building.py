@@ -70,6 +70,23 @@ def test_one_of_ours_by_name(tmp_path, capsys):
     )
 
 
+def test_a_quick_try_is_not_taken_for_the_whole(tmp_path, capsys):
+    builder, place = write_foreign(tmp_path, "try_me"), f"--data_dir={tmp_path / 'data'}"
+    code, output, _ = run(capsys, builder, place, "--max_examples_per_split=3")
+    assert code == 0
+    assert re.search(r"^  for a quick try +at most 3 examples of each split$", output, re.MULTILINE)
+    code, output, _ = run(capsys, builder, place, "--max_examples_per_split=2", "--json")
+    assert (code, json.loads(output)["reused"], json.loads(output)["max_examples_per_split"]) == (0, True, 3)
+    for more in ([], ["--max_examples_per_split=4"]):
+        code, _, message = run(capsys, builder, place, *more)
+        assert code == 1
+        assert re.search(r"has at most 3 examples of each split: .*--max_examples_per_split=3\. Say --over", message)
+    code, output, _ = run(capsys, builder, place, "--overwrite", "--json")
+    assert json.loads(output)["splits"]["train"]["examples"] == 7
+    assert json.loads(output)["max_examples_per_split"] is None
+    assert run(capsys, builder, place)[1].startswith("Already built")
+
+
 def test_json_and_overwrite(tmp_path, capsys):
     arguments = ["synthetic_shapes/tiny", f"--data_dir={tmp_path}", "--max_examples_per_split=4", "--json"]
     made = json.loads(run(capsys, *arguments)[1])
@@ -97,7 +114,7 @@ def test_the_size_of_shards(tmp_path, capsys):
 def test_a_dataset_directory_is_not_taken_for_a_builders_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not tfr.build("synthetic_shapes", config="tiny", data_dir=".", max_examples_per_split=2).reused
-    assert tfr.build("synthetic_shapes", config="tiny", data_dir=".").reused
+    assert tfr.build("synthetic_shapes", config="tiny", data_dir=".", max_examples_per_split=2).reused
 
 
 def test_another_file_format_than_that_of_the_files(tmp_path):
