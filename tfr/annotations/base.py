@@ -5,10 +5,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tfr import recorded
 from tfr.errors import UsageError
 
 LABEL_ENCODINGS = ("auto", "one_hot", "list", "text")
 EMPTY_LABELS = ("unknown", "none")
+MINUS_ONE = ("", "absent", "unknown")
 MIRFLICKR_LABELS = ("potential", "all", "salient", "tags")
 
 
@@ -88,9 +90,9 @@ class ReadOptions:
       image_column: column with the image's path. Default: the id, with `image_template` if given.
       image_template: path of an image made from columns in braces, e.g. 'Images/{Id}.jpg'.
       label_columns: columns that hold labels; 'First:Last' is a range in the order of the header.
-      label_encoding: what the cells of the label columns hold: 'one_hot' (0, 1, or empty for unknown), 'list'
-        (a JSON or Python list literal), 'text' (one label a cell, or several around `label_delimiter`), or
-        'auto', which decides on the first rows.
+      label_encoding: what the cells of the label columns hold: 'one_hot' (0, 1, or empty for unknown; no and yes are
+        read as well, -1 as `minus_one` says), 'list' (a JSON or Python list literal), 'text' (one label a cell, or
+        several around `label_delimiter`), or 'auto', which decides on the first rows.
       label_delimiter: character(s) between the labels of one cell, e.g. '|'.
       split_column: column that names the split.
       group_column: column whose equal values must not be spread over two splits.
@@ -101,6 +103,8 @@ class ReadOptions:
         tfr.annotations.where.
       empty_labels: what an empty label cell (or null, NaN, a row without labels) says: 'unknown', that nothing is
         known of the image, or 'none', that no label applies. An empty list, `[]`, always says 'none'.
+      minus_one: what -1 says in a 0/1 column: 'absent', as in CelebA, or 'unknown', as where experts disagreed.
+        Unset, a table with such cells is refused.
       classes_file: file that names the classes: Open Images' class descriptions, or the pickled class table.
       min_confidence: Open Images: rows of at least this confidence count as present; lower ones above 0 as unknown.
       mirflickr_labels: 'potential' (24 labels), 'all' (these and 14 salient ones, named as their files), 'salient'
@@ -127,6 +131,7 @@ class ReadOptions:
     encoding: str = "utf-8-sig"
     where: str | None = None
     empty_labels: str = "unknown"
+    minus_one: str = recorded.added("")
     classes_file: str | None = None
     min_confidence: float = 1.0
     mirflickr_labels: str = "potential"
@@ -140,6 +145,7 @@ class ReadOptions:
         """Checks the values that can be checked without the file."""
         _one_of("label_encoding", self.label_encoding, LABEL_ENCODINGS)
         _one_of("empty_labels", self.empty_labels, EMPTY_LABELS)
+        _one_of("minus_one", self.minus_one, MINUS_ONE)
         _one_of("mirflickr_labels", self.mirflickr_labels, MIRFLICKR_LABELS)
         try:
             codecs.lookup(self.encoding)

@@ -16,8 +16,9 @@ LabelParser = Callable[[Sequence[Any]], LabelCells]
 NOTHING_KNOWN: LabelCells = ((), (), ())
 NO_LABELS: LabelCells = ((), (), None)
 
-_PRESENT = frozenset({"1", "1.0", "true"})
-_ABSENT = frozenset({"0", "0.0", "false"})
+_PRESENT = frozenset({"1", "1.0", "true", "yes"})
+_ABSENT = frozenset({"0", "0.0", "false", "no"})
+_MINUS_ONE = frozenset({"-1", "-1.0"})
 _UNKNOWN = frozenset({"", "nan", "null", "none"})
 # Flags as they mostly stand in files, for the fast way; True and 1.0 equal 1 as keys.
 _FLAGS: dict[Any, bool] = {"0": False, "1": True, " 0": False, " 1": True, 0: False, 1: True}
@@ -29,7 +30,7 @@ def text(value: Any) -> str:
     """A cell as trimmed text; null and NaN are empty, whole floats lose their '.0'."""
     if type(value) is str:
         return value.strip()
-    if value is None or value != value:
+    if value is None or (not hasattr(value, "__len__") and value != value):  # of an array, many answers
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
@@ -47,8 +48,15 @@ def is_unknown_flag(value: Any) -> bool:
     return text(value).lower() in _UNKNOWN
 
 
-def one_hot_parser(indices: Sequence[int], names: Sequence[str]) -> LabelParser:
+def is_minus_one(value: Any) -> bool:
+    """Whether a cell of a one-hot column holds what some tables mean as absent, and others as unknown."""
+    return text(value) in _MINUS_ONE
+
+
+def one_hot_parser(indices: Sequence[int], names: Sequence[str], minus_one: str = "") -> LabelParser:
     """A parser of 0/1 columns, one a label: 1 is present, 0 is absent, an empty cell is unknown.
+
+    `minus_one` is what -1 says, 'absent' or 'unknown'; '': it may not stand there.
 
     The parser raises ValueError on any other cell.
     """
@@ -56,26 +64,26 @@ def one_hot_parser(indices: Sequence[int], names: Sequence[str]) -> LabelParser:
     get: Callable[[Sequence[Any]], Sequence[Any]] = (
         operator.itemgetter(*indices) if len(indices) > 1 else operator.itemgetter(slice(indices[0], indices[0] + 1))
     )
-    flag = _FLAGS.__getitem__
+    flag = ({**_FLAGS, "-1": False, " -1": False, -1: False} if minus_one == "absent" else _FLAGS).__getitem__
 
     def parse(values: Sequence[Any]) -> LabelCells:
         try:
             return tuple(itertools.compress(names, map(flag, get(values)))), (), None
         except (KeyError, TypeError):  # an empty cell, an unusual way to write a flag, or an error
-            return _parse_flags(get(values), names)
+            return _parse_flags(get(values), names, minus_one)
 
     return parse
 
 
-def _parse_flags(values: Sequence[Any], names: Sequence[str]) -> LabelCells:
+def _parse_flags(values: Sequence[Any], names: Sequence[str], minus_one: str) -> LabelCells:
     present, unknown = [], []
     for value, name in zip(values, names, strict=True):
         lower = text(value).lower()
         if lower in _PRESENT:
             present.append(name)
-        elif lower in _UNKNOWN:
+        elif lower in _UNKNOWN or (lower in _MINUS_ONE and minus_one == "unknown"):
             unknown.append(name)
-        elif lower not in _ABSENT:
+        elif lower not in _ABSENT and not (lower in _MINUS_ONE and minus_one):
             raise ValueError(
                 f"column {name!r} holds {text(value)[:80]!r}, but a one-hot label column holds 0, 1 or nothing "
                 "(unknown). Mend the cell, leave the column out of --label_columns, or give --label_encoding=text"

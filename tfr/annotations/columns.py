@@ -256,18 +256,25 @@ class RowParser:
 
         A few other cells do not make text of them: their rows are then rejected, with the cell named.
         """
-        if self._options.label_encoding != "auto":
-            return self._options.label_encoding == "one_hot"
-        if len(self._label_names) < 2:
+        if self._options.label_encoding not in ("auto", "one_hot"):
             return False
         values = [row[self._index[name]] for row in head for name in self._label_names]
-        flags = sum(cells.is_flag(value) or cells.is_unknown_flag(value) for value in values)
-        return any(map(cells.is_flag, values)) and flags > 0.8 * len(values)
+        minus = sum(map(cells.is_minus_one, values))
+        is_one_hot = self._options.label_encoding == "one_hot"
+        if not is_one_hot and len(self._label_names) > 1:
+            flags = minus + sum(cells.is_flag(value) or cells.is_unknown_flag(value) for value in values)
+            is_one_hot = any(map(cells.is_flag, values)) and flags > 0.8 * len(values)
+        if is_one_hot and minus and not self._options.minus_one:
+            raise AnnotationError(
+                f"{self._file}: 0/1 label columns hold -1, which in some tables says that a label is absent (CelebA), "
+                "and in others that it is not known (CheXpert). Say --minus_one=absent or --minus_one=unknown."
+            )
+        return is_one_hot
 
     def _make_label_parser(self) -> cells.LabelParser:
         indices, options = [self._index[name] for name in self._label_names], self._options
         if self._one_hot:
-            return cells.one_hot_parser(indices, self._label_names)
+            return cells.one_hot_parser(indices, self._label_names, options.minus_one)
         return cells.text_parser(
             indices,
             delimiter=(options.label_delimiter or "").strip() or options.label_delimiter,

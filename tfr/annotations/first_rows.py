@@ -119,7 +119,7 @@ def _delimiter(names: list[str], rows: list[Sequence[Any]], labels: str | None) 
 
 
 def _is_flag(value: Any) -> bool:
-    return cells.is_flag(value) or cells.is_unknown_flag(value)
+    return cells.is_flag(value) or cells.is_unknown_flag(value) or cells.is_minus_one(value)
 
 
 def _is_number(text: str) -> bool:

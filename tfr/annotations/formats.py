@@ -19,6 +19,7 @@ _ANY_FORMAT = ("images", "encoding", "strip_prefix", "split_from_folder", "ignor
 _TABLE = (
     "id_column", "image_column", "image_template", "label_columns", "label_encoding", "label_delimiter",
     "split_column", "group_column", "keep_columns", "where", "empty_labels",
+    "minus_one",
 )  # fmt: skip
 _CSV = (*_TABLE, "delimiter")
 

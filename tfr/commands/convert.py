@@ -18,7 +18,7 @@ import dataclasses
 import json
 
 from tfr import splits
-from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MIRFLICKR_LABELS, ReadOptions
+from tfr.annotations.base import EMPTY_LABELS, LABEL_ENCODINGS, MINUS_ONE, MIRFLICKR_LABELS, ReadOptions
 from tfr.annotations.formats import FORMATS
 from tfr.beam_flags import BeamFlags
 from tfr.config import FILE_FORMATS, LABEL_MODES, ON_DUPLICATE, PLANNERS, ConvertConfig
@@ -61,6 +61,9 @@ _LABEL_ENCODING = _columns.enum(
 _LABEL_DELIMITER = _columns.string("label_delimiter", None, "What stands between the labels of one cell, e.g. '|'.")
 _EMPTY_LABELS = _columns.enum(
     "empty_labels", "unknown", EMPTY_LABELS, "What an empty label cell says: labels are unknown, or none applies."
+)
+_MINUS_ONE = _columns.enum(
+    "minus_one", None, MINUS_ONE[1:], "What -1 says in 0/1 label columns: the label is absent (CelebA), or not known."
 )
 _SPLIT_COLUMN = _columns.string("split_column", None, "Column that names each row's split.")
 _GROUP_COLUMN = _columns.string("group_column", None, "Rows with equal values here never end in two splits.")
@@ -213,6 +216,7 @@ def _read_options() -> ReadOptions:
         encoding=_ENCODING.value,
         where=_WHERE.value,
         empty_labels=_EMPTY_LABELS.value,
+        minus_one=_MINUS_ONE.value or "",
         classes_file=_CLASSES_FILE.value,
         min_confidence=_MIN_CONFIDENCE.value,
         mirflickr_labels=_MIRFLICKR_LABELS.value,
