@@ -221,6 +221,15 @@ def test_random_networks_are_the_same_by_their_seed(make_config, base, tmp_path)
     training.train(make_config(data, model=model, epochs=1, seed=5, overwrite=True))
 
 
+def test_the_folder_above_the_version_will_do(make_config, cached, tmp_path):
+    shutil.copytree(cached, tmp_path / "shapes_cached" / "1.0.0")
+    training.train(make_config({"bottlenecks": f"{tmp_path / 'shapes_cached'}/"}, epochs=1))
+    assert run_dir.load(str(tmp_path / "run")).config["data"]["bottlenecks"] == f"{tmp_path}/shapes_cached/1.0.0"
+    shutil.copytree(cached, tmp_path / "shapes_cached" / "1.1.0")
+    with pytest.raises(DatasetError, match=r"several datasets: name one of .*shapes_cached/1\.0\.0"):
+        training.train(make_config({"bottlenecks": str(tmp_path / "shapes_cached")}, epochs=1))
+
+
 def test_an_unfinished_or_other_directory_is_refused(make_config, drawn, cached, tmp_path):
     with pytest.raises(DatasetError, match=r"no finished directory of embeddings.*`tfr embed DATASET` makes one"):
         training.train(make_config({"bottlenecks": drawn[0]}))

@@ -62,6 +62,7 @@ def test_uris_are_listed_and_matched(monkeypatch):
     ("name", "content", "column"),
     [
         ("list.txt", "b.jpg\n\nsub/a.png\r\n", None),
+        ("list.txt", "\ufeffb.jpg\r\n\r\nsub/a.png\r\n", None),
         ("list.csv", "id,Path\n1,b.jpg\n2,sub/a.png\n", "Path"),
         ("list.csv", "\ufeffimage;label\nb.jpg;x\nsub/a.png;y\n", None),
         ("one.csv", "whatever\nb.jpg\nsub/a.png\n", None),
@@ -98,6 +99,7 @@ def test_rows_without_a_path_are_said_and_not_left_out(tmp_path):
         ({"images": ["empty"]}, TfrError, r"No image files below empty\. Known by \.jpg,"),
         ({"images": ["-", "-"]}, UsageError, "only once"),
         ({"images_file": "no.txt"}, TfrError, "No list of images at --images_file=no.txt"),
+        ({"images": ["https://x.org/a.jpg"]}, UsageError, r"^https://x.org/a.jpg: files are not read from web servers"),
         ({"images_file": "notes.txt", "column": "x"}, UsageError, "--column=x is for lists that end in"),
         ({"images_file": "two.csv", "column": "x"}, TfrError, r"two\.csv: no column 'x'.*columns are: 'a', 'b'"),
         ({"images_file": "two.csv"}, TfrError, r"two\.csv: which column .*--column.*'a', 'b'"),
@@ -115,13 +117,13 @@ def test_what_names_nothing_is_said_in_one_line(options, error, message, folder)
 
 def test_standard_input_is_read_line_by_line(monkeypatch):
     """A path is there before the next one was written; names need not be UTF-8."""
-    lines = iter([b"a.jpg\n", b"\n", b"caf\xe9.jpg\r\n"])
+    lines = iter([b"\xef\xbb\xbfa.jpg\n", b"\n", b"caf\xe9.jpg\r\n"])
     taken = []
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=(taken.append(line) or line for line in lines)))
     source = image_sources.open_source(["-", "last.jpg"])
     assert (source.is_live, source.total, taken) == (True, None, [])
     iterator = iter(source)
-    assert (next(iterator), taken) == ("a.jpg", [b"a.jpg\n"])
+    assert (next(iterator), taken) == ("a.jpg", [b"\xef\xbb\xbfa.jpg\n"])
     assert list(iterator) == ["caf\udce9.jpg", "last.jpg"]
 
 

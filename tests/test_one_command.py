@@ -90,6 +90,21 @@ def test_again_it_does_nothing_and_says_where_everything_is(world, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in (world / "out").rglob("*") if path.is_file()}
 
 
+def test_a_folder_that_moved_goes_on_there(world, capsys):
+    (world / "drive").mkdir()
+    shutil.move(world / "out", world / "drive" / "out")
+    (world / "drive" / "out" / "run" / "report.html").unlink()
+    code, output, errors = run(capsys, "run.yaml", "--dir=drive/out")
+    assert code == 0, errors
+    assert output.count("done already, nothing changed") == 5
+    assert (world / "drive" / "out" / "run" / "report.html").stat().st_size > 0
+    shutil.rmtree(world / "drive" / "out" / "data")
+    assert cli.main(["evaluate", "drive/out/run"]) == 1
+    message = capsys.readouterr().err
+    assert f"No dataset directory at {world}/out/data/out/1.0.0 nor at {world}/drive/out/data/out/1.0.0" in message
+    assert "if it lies elsewhere now, say where: --dataset=DIRECTORY" in message
+
+
 def test_the_result_as_json(world, capsys):
     code, output, _ = run(capsys, "run.yaml", "--json")
     found = json.loads(output)
@@ -173,7 +188,8 @@ def test_one_label_an_image_and_no_test_split(world, capsys):
     assert "15 validation examples are too few to tell epochs apart by" in errors
     assert "3, exactly one an image: blue (20), green (20), red (20)" in output
     assert "validation: 15 examples" in output
-    assert "'validation' also decided which weights were kept" in output
+    assert "next: tfr evaluate Single 1/run --split=validation" in output
+    assert "'validation' also decided the thresholds: new images may do a little worse" in output
     assert run_dir.load("Single 1/run").config["resolved"]["dataset"] == "single_1/1.0.0"
 
 

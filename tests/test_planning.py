@@ -99,6 +99,11 @@ def test_no_image_at_all_shows_both_sides(plan):
         plan([("x/a.jpg", "x")], ["b.jpg"])
 
 
+def test_a_folder_without_images_is_said_to_be_one(plan):
+    with pytest.raises(ConversionError, match=r"row 1 wants 'x/a.jpg', and \S+ holds no images\. Check --images"):
+        plan([("x/a.jpg", "x")], [])
+
+
 @pytest.mark.parametrize(
     ("rows", "images", "found"),
     [

@@ -318,6 +318,7 @@ def test_many_bad_images_are_counted_not_all_named(trained_run, paths, tmp_path,
     [
         ([], 2, "takes a run directory"),
         (["RUN"], 2, "There is nothing to predict on"),
+        (["x.jpg"], 2, r"\(x.jpg was taken for the run directory, which comes first\.\)"),
         (["nowhere", "x.jpg"], 1, "No run directory at nowhere"),
         (["RUN", "x.jpg", "--split=test"], 2, "not both"),
         (["RUN", "x.jpg", "--targets"], 2, "--targets is for examples of a dataset"),
@@ -338,6 +339,23 @@ def test_wrong_calls_are_one_line(arguments, code, message, trained_run, capsys)
     assert (got, output) == (code, "")
     assert re.fullmatch(r"tfr: .+\n", errors), errors
     assert re.search(message, errors)
+
+
+def test_a_folder_with_a_run_in_it_says_which_is_meant(trained_run, capsys):
+    above = os.path.dirname(trained_run)
+    code, _, errors = run(capsys, above, "x.jpg")
+    assert code == 1
+    assert errors == f"tfr: {above} is not a finished run: it has no model.keras, labels.txt, config.json. " + (
+        f"{trained_run} is one.\n"
+    )
+
+
+def test_an_address_of_the_web_harms_no_other_image(trained_run, paths, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text(f"https://x.org/a.jpg\n{paths[0]}\n")
+    code, output, errors = run(capsys, trained_run, f"--images_file={tmp_path / 'list.txt'}", "--json")
+    assert code == 0
+    assert [json.loads(line)["image"] for line in output.splitlines()] == ["https://x.org/a.jpg", paths[0]]
+    assert "tfr: https://x.org/a.jpg: unreadable: files are not read from web servers. Download it" in errors
 
 
 def test_the_rule_needs_no_tensorflow(run_python):

@@ -110,6 +110,8 @@ def test_a_training_run_goes_on_in_a_version_with_more_settings(tmp_path):
     for changes in ({"sharpen": True}, {"data": later(DataConfig)(dataset="x", sharpen=True)}):
         with pytest.raises(UsageError, match=r"other settings \((data\.)?sharpen: None -> True\)"):
             Store(config.run_dir, dataclasses.replace(now, **changes).content()).load()
+    position, _ = Store(config.run_dir, {**now.content(), checkpoints.EXAMPLES: "0"}).load()
+    assert position == {"step": 3}
 
 
 def test_a_training_run_of_networks_laid_out_otherwise_is_not_gone_on_with(tmp_path, monkeypatch):

@@ -158,10 +158,16 @@ def test_what_a_split_served_for(dataset, split, expected):
     assert report._served_for(resolved, dataset, split) == expected
 
 
+def test_what_the_validation_split_decided(reported_single):
+    """So few examples judge no epochs, and the head phase kept the last."""
+    assert run_dir.load(reported_single[0]).config["keep"] == "last"
+    assert Page(read(reported_single[1])).rows("split")["validation"][1] == "thresholds chosen by"
+
+
 def test_a_dataset_that_is_gone_can_be_named(reported, tmp_path):
     path = str(shutil.copytree(reported[0], tmp_path / "run"))
     config = json.loads(read(os.path.join(path, run_dir.CONFIG_FILE)))
-    config["resolved"]["dataset_dir"] = str(tmp_path / "gone")
+    config["resolved"] |= {"dataset_dir": str(tmp_path / "gone"), "dataset_from_run": "../gone"}
     run_dir.write_json(path, run_dir.CONFIG_FILE, config)
     with pytest.raises(DatasetError, match="--dataset"):
         report.write_report(path)

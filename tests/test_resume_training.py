@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,17 @@ def test_an_unfinished_run_is_only_continued_with_its_settings(dataset, tmp_path
     monkeypatch.undo()
     with pytest.raises(UsageError, match=r"unfinished run with other settings \(learning_rate: 0\.002 -> 0\.5\)"):
         training.train(dataclasses.replace(base, learning_rate=0.5))
+    moved = str(shutil.copytree(dataset, tmp_path / "moved" / "1.0.0"))
+    elsewhere = dataclasses.replace(base, data=dataclasses.replace(base.data, dataset=moved))
+    monkeypatch.setattr(checkpoints.Store, "save", save_and_die)
+    with pytest.raises(Killed):
+        training.train(elsewhere)  # goes on: the same examples in another place
+    monkeypatch.undo()
+    with open(f"{moved}/conversion.json", encoding="utf-8") as file:
+        conversion_of_others = {**json.load(file), "content_hash": "0"}
+    pathlib.Path(moved, "conversion.json").write_text(json.dumps(conversion_of_others), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"other settings \(examples of the dataset: '\w+' -> '\w+'\)"):
+        training.train(elsewhere)
     anew = training.train(dataclasses.replace(base, learning_rate=0.5, overwrite=True))
     assert anew.epochs["head"] == 3
 

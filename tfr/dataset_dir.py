@@ -126,26 +126,46 @@ def open_builder(path: str) -> tfds.core.DatasetBuilder:
     """
     if not files.is_dir(path):
         raise DatasetError(f"No dataset directory at {path}: there is no such folder.")
-    found = path if files.exists(f"{path}/dataset_info.json") else _only_dataset_below(path)
+    found = path if files.exists(f"{path}/dataset_info.json") else only_dataset_below(path)
+    if found is None:
+        raise DatasetError(_not_a_dataset(path))
     try:
         return tfds.builder_from_directory(found)
     except Exception as err:  # TFDS raises many kinds on damaged metadata
         raise DatasetError(f"{found}: its metadata cannot be read: {type(err).__name__}: {err}") from err
 
 
-def _only_dataset_below(path: str) -> str:
-    """The one dataset directory at most two levels (name, version) down."""
+def only_dataset_below(path: str) -> str | None:
+    """The one dataset directory at most two levels (name, version) down; None where there is none.
+
+    Raises:
+      DatasetError: there are several; names them.
+    """
     folder = epath.Path(path)
     found = [str(f.parent) for pattern in ("*", "*/*") for f in folder.glob(f"{pattern}/dataset_info.json")]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if len(found) > 1:
         raise DatasetError(f"{path} holds several datasets: name one of {sorted(found)}.")
+    return found[0] if found else None
+
+
+def _not_a_dataset(path: str) -> str:
+    """The error for a folder that holds no dataset."""
+    folder = epath.Path(path)
     unfinished = [str(f.parent) for pattern in ("", "*/", "*/*/") for f in folder.glob(f"{pattern}.plan")]
     hint = f" An unfinished conversion is in {unfinished[0]}: run its command again." if unfinished else ""
-    raise DatasetError(
+    return (
         f"{path} is not a dataset directory: it has no dataset_info.json (<data_dir>/<name>/<version>/ has one).{hint}"
     )
+
+
+def identity(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """What tells the examples of a dataset from others, wherever it lies; if tfr did not make it, the place is part."""
+    folder = os.fspath(builder.data_path)
+    return [
+        builder.info.full_name,
+        read_conversion(folder).get("content_hash", folder),
+        str([(name, info.num_examples, info.num_bytes) for name, info in builder.info.splits.items()]),
+    ]
 
 
 def read_conversion(path: str) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def join(folder: str, path: str) -> str:
     return f"{folder.rstrip('/')}/{path}" if folder else path
 
 
+def absolute(path: str) -> str:
+    """A path as it is from anywhere; a URI is that already."""
+    return os.path.abspath(path) if is_local(path) else path
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or folder at a path or URI."""
     return os.path.exists(path) if is_local(path) else remote_files.exists(path)

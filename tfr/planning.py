@@ -195,9 +195,10 @@ def _find_images(
 
 def no_image_message(image: str, image_dir: str, listed: int, without_row: list[str]) -> str:
     """The error for rows none of which has an image."""
+    held = f"{listed} images such as {without_row[:3]}" if listed else "no images"
     return (
-        f"None of the rows has an image: row 1 wants {image!r}, and {image_dir} holds {listed} images such as "
-        f"{without_row[:3]}. Check --images, --id_column, --image_column and --image_template."
+        f"None of the rows has an image: row 1 wants {image!r}, and {image_dir} holds {held}. Check --images, "
+        "--id_column, --image_column and --image_template."
     )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from tfr import retries
-from tfr.errors import MissingDependencyError
+from tfr.errors import MissingDependencyError, TfrError, UsageError
 
 _BUFFER_BYTES = 1 << 20
 _DELETE_BATCH = 1000
+_BELOW = "/**"
 
 
 def _file_systems() -> Any:
@@ -26,10 +27,17 @@ def _call(method: str, *args: Any, **kwargs: Any) -> Any:
     except ValueError as err:
         if "Unable to get filesystem" not in str(err):
             raise
-        raise MissingDependencyError(
-            f"{args[0]}: no such kind of file system is installed. gs:// wants apache-beam[gcp], s3:// "
-            "apache-beam[aws], azfs:// apache-beam[azure]."
-        ) from err
+        raise _no_file_system(*args) from err
+
+
+def _no_file_system(named: str | list[str], *_: Any) -> TfrError:
+    path = named if isinstance(named, str) else named[0].removesuffix(_BELOW)
+    if path.startswith(("http://", "https://")):
+        return UsageError(f"{path}: files are not read from web servers. Download it, and give the path of the file.")
+    return MissingDependencyError(
+        f"{path}: no such kind of file system is installed. gs:// wants apache-beam[gcp], s3:// apache-beam[aws], "
+        "azfs:// apache-beam[azure]."
+    )
 
 
 def exists(path: str) -> bool:
@@ -50,7 +58,7 @@ def is_dir(path: str) -> bool:
 
 
 def _below(folder: str) -> str:
-    return f"{folder.rstrip('/')}/**"
+    return f"{folder.rstrip('/')}{_BELOW}"
 
 
 def list_files(folder: str) -> Iterator[tuple[str, int]]:

@@ -70,13 +70,16 @@ def of_split(config: TrainConfig, backbone: keras.Model, builder: tfds.core.Data
 def resolve(config: TrainConfig) -> TrainConfig:
     """A config whose backbone, image size and dataset, where left open, are those of its bottlenecks.
 
+    `bottlenecks` may name the folder above their one version; in the result it names the version.
+
     Raises:
       DatasetError: `bottlenecks` is no finished directory of embeddings; or there is no dataset, and images are needed.
       UsageError: the embeddings were made otherwise than the config says.
     """
     if config.data.bottlenecks is None:
         return config
-    content = _read(config.data.bottlenecks)
+    path = _locate(config.data.bottlenecks)
+    content = _read(path)
     recipe = content["recipe"]
     model = dataclasses.replace(
         config.model,
@@ -96,12 +99,19 @@ def resolve(config: TrainConfig) -> TrainConfig:
             f"--bottlenecks={config.data.bottlenecks} were made otherwise than this run wants them ({changed}). Leave "
             "the flags out or give those that they were made with; or run `tfr embed` anew."
         )
-    dataset = config.data.dataset or _source(config, content["source"]["dataset_dir"])
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=dataset), model=model)
+    dataset = config.data.dataset or _source(config, path, content["source"]["dataset_dir"])
+    data = dataclasses.replace(config.data, dataset=dataset, bottlenecks=path)
+    return dataclasses.replace(config, data=data, model=model)
+
+
+def _locate(path: str) -> str:
+    """A directory of embeddings that is named by its version, or by the folder above it."""
+    path = path.rstrip("/")
+    return path if files.exists(f"{path}/{FILE}") else dataset_dir.only_dataset_below(path) or path
 
 
 def _read(path: str) -> dict:
-    directory = EmbeddingDir(path.rstrip("/"))
+    directory = EmbeddingDir(path)
     if not directory.is_published or "source" not in (content := directory.read()):
         raise DatasetError(
             f"--bottlenecks={path} is no finished directory of embeddings, with {FILE} and dataset_info.json. "
@@ -110,13 +120,15 @@ def _read(path: str) -> dict:
     return content
 
 
-def _source(config: TrainConfig, path: str) -> str:
-    """The dataset that bottlenecks were made of; where it is gone and no image is needed, they stand for it."""
-    if files.exists(path):
-        return path
+def _source(config: TrainConfig, path: str, dataset: str) -> str:
+    """The dataset that the bottlenecks at `path` are of; where it is gone and no image is needed, they stand for it."""
+    if files.exists(dataset):
+        return dataset
     if config.finetune_epochs:
-        raise DatasetError(f"Fine-tuning needs images, and the dataset of --bottlenecks is not at {path}: --dataset?")
-    return str(config.data.bottlenecks)
+        raise DatasetError(
+            f"Fine-tuning needs images, and the dataset of --bottlenecks is not at {dataset}: --dataset?"
+        )
+    return path
 
 
 def check(config: TrainConfig, backbone: keras.Model, builder: tfds.core.DatasetBuilder) -> None:

@@ -14,6 +14,8 @@ from tfr.errors import RunDirError, UsageError
 from . import run_dir
 
 _LAYOUT = 2  # raised whenever the same settings come to variables of other shapes or in another order
+EXAMPLES = "examples of the dataset"  # a digest of them, on record beside the settings
+_PLACES = ("data.dataset", "data.data_dir")  # settings that may change as long as the examples are the same
 _STATE_FILE = os.path.join(run_dir.CHECKPOINT_DIR, "state.npz")
 
 
@@ -25,7 +27,7 @@ class Store:
 
         Args:
           path: the run directory.
-          config: what decides the result; a state made with another one is refused.
+          config: what decides the result, of the examples too (EXAMPLES); a state made with another one is refused.
           every_secs: seconds between two saves.
           enabled: False never saves, for all workers but the chief.
         """
@@ -79,7 +81,12 @@ class Store:
         return position, lists
 
     def _check_config(self, before: dict[str, Any]) -> None:
-        if changed := recorded.difference(before, json.loads(self._config)):
+        now = json.loads(self._config)
+        if EXAMPLES not in before:  # earlier versions told datasets by their places alone
+            now.pop(EXAMPLES, None)
+        elif before[EXAMPLES] == now.get(EXAMPLES):
+            before = {**before, **{key: now.get(key) for key in _PLACES}}
+        if changed := recorded.difference(before, now):
             raise UsageError(
                 f"{self._path} holds an unfinished run with other settings ({changed}). Give the "
                 "settings of before to go on with it, --overwrite to start anew, or another --run_dir."

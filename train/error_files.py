@@ -62,7 +62,7 @@ def write_errors(
     analysis = error_analysis.analyse(run, found, labels)
     files.make_dirs(output)
     files.write_text(files.join(output, ERRORS_FILE), to_csv(run, found, analysis))
-    builder = input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     images = records.StoredImages(builder, split)
     draw_sheets(run, found, analysis, images, files.join(output, SHEETS_DIR), num_images)
     return analysis

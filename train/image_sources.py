@@ -1,5 +1,6 @@
 """Which images to predict on: files, folders, patterns, lists, and paths from standard input, streamed."""
 
+import codecs
 import dataclasses
 import itertools
 import os
@@ -90,8 +91,7 @@ def _open_one(image: str) -> ImageSource:
 
 
 def _open_stdin(folder: str) -> ImageSource:
-    lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-    return ImageSource((files.join(folder, os.fsdecode(line)) for line in lines if line), None, True, False)
+    return ImageSource((files.join(folder, line) for line in _lines(sys.stdin.buffer)), None, True, False)
 
 
 def _open_list(path: str, column: str | None, folder: str) -> ImageSource:
@@ -123,9 +123,14 @@ def _count_lines(path: str) -> int:
 
 def _text_items(path: str) -> Iterator[str | Unusable]:
     with files.open_binary(path) as file:
-        for line in file:
-            if name := line.strip(b"\r\n"):
-                yield os.fsdecode(name)
+        yield from _lines(file)
+
+
+def _lines(file: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a text that are not empty, without the byte order mark that Windows puts before the first."""
+    for i, line in enumerate(file):
+        if name := (line.removeprefix(codecs.BOM_UTF8) if i == 0 else line).strip(b"\r\n"):
+            yield os.fsdecode(name)
 
 
 def _csv_items(path: str, delimiter: str | None, column: str | None) -> Iterator[str | Unusable]:

@@ -30,7 +30,7 @@ _NEXT = (
 def check(path: str, output: str, splits: Sequence[str], dataset: str | None) -> None:
     """Raises what `write_issues` would raise of its arguments, before any work."""
     _check_output(output)
-    builder = input_pipeline.open_dataset(dataset or run_dir.load(path).config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run_dir.load(path).locate_dataset(dataset))
     for split in splits:
         input_pipeline.num_examples(builder, split)
 
@@ -79,7 +79,7 @@ def write_issues(
     run = run_dir.load(path)
     issues = label_issues.find_issues(run, splits, dataset=dataset, batch_size=batch_size)
     files.make_dirs(output)
-    builder = input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     _draw_sheets(issues, builder, output, num_images)
     files.write_text(files.join(output, ISSUES_FILE), _to_csv(issues))
     return issues

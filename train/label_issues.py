@@ -62,7 +62,7 @@ def find_issues(
       RunDirError: the run's labels are not those of the dataset.
       DatasetError: no such dataset or split.
     """
-    builder = input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     saved_predictions.check_labels(run, builder)
     found = [_out_of_sample(run, builder, dataset, split, batch_size) for split in splits]
     targets = np.concatenate([one.targets for one in found])

@@ -193,10 +193,12 @@ class Evaluate(Stage):
         split = self._split
         measured = evaluation.evaluate(self._run_path, **{**self._options, "split": split})
         text = evaluation.report_text(measured, split)
-        if split == validation_split(self._run_path):
+        run = run_dir.load(self._run_path)
+        if split == run.config["resolved"]["validation_split"]:
+            decided = "which weights were kept, and the thresholds" if run.epoch_was_chosen else "the thresholds"
             text += (
-                f"\n\n  {split!r} also decided which weights were kept, and the thresholds: new images may do a little "
-                "worse. A split called 'test' would say."
+                f"\n\n  {split!r} also decided {decided}: new images may do a little worse. A split called 'test' "
+                "would say."
             )
         return text
 

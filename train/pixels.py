@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from tfr import files, image_decoding, images
+from tfr.errors import UsageError
 from tfr.images import ImageOptions, ImageRejectedError
 
 from . import preprocessing as pp
@@ -115,6 +116,8 @@ def read_file(path: str) -> bytes:
         return files.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError) as err:
         raise ImageRejectedError("missing", "there is no such file") from err
+    except UsageError as err:  # an address of the web, one among other images
+        raise ImageRejectedError("unreadable", str(err).removeprefix(f"{path}: ")) from err
     except (OSError, ValueError) as err:  # ValueError: names that no file can have
         if isinstance(err, OSError) and err.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
             raise  # not the file's fault

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfr.errors import RunDirError, UsageError
+from tfr import files
+from tfr.errors import DatasetError, RunDirError, UsageError
 
 from . import thresholds as thresholds_lib
 
@@ -68,6 +69,31 @@ class Run:
         """How images become square; see DataConfig."""
         return self.config["data"]["resize"]
 
+    @property
+    def epoch_was_chosen(self) -> bool:
+        """Whether the validation split decided which epoch's weights were kept; fine-tuning always asks it."""
+        return self.config.get("keep") != "last" or self.config["finetune_epochs"] > 0
+
+    def locate_dataset(self, given: str | None = None) -> str:
+        """The dataset directory that is given, or the one of the training: where it was, or beside the run as it was.
+
+        Raises:
+          DatasetError: it is at neither place.
+        """
+        if given:
+            return given
+        resolved = self.config["resolved"]
+        places = [resolved["dataset_dir"]]
+        if beside := resolved.get("dataset_from_run"):  # both moved together
+            places.append(os.path.abspath(os.path.join(self.path, beside)))
+        for place in places:
+            if files.is_dir(place):
+                return place
+        raise DatasetError(
+            f"No dataset directory at {' nor at '.join(dict.fromkeys(places))}: there is no such folder. {self.path} "
+            "was trained on it; if it lies elsewhere now, say where: --dataset=DIRECTORY."
+        )
+
     def load_model(self) -> "keras.Model":
         """The model: float32 (n, image_size, image_size, 3) pixels of 0 to 255 to (n, num_labels) probabilities."""
         import keras
@@ -115,7 +141,9 @@ def load(path: str) -> Run:
         raise RunDirError(f"No run directory at {path}: there is no such folder.")
     missing = [name for name in (MODEL_FILE, LABELS_FILE, CONFIG_FILE) if not os.path.exists(os.path.join(path, name))]
     if missing:
-        raise RunDirError(f"{path} is not a finished run: it has no {', '.join(missing)}. `tfr train` makes one.")
+        below = sorted(entry.path for entry in os.scandir(path) if os.path.exists(os.path.join(entry.path, MODEL_FILE)))
+        hint = f"{below[0]} is one." if below else "`tfr train` makes one."
+        raise RunDirError(f"{path} is not a finished run: it has no {', '.join(missing)}. {hint}")
     with open(os.path.join(path, LABELS_FILE), encoding="utf-8") as file:
         labels = file.read().splitlines()
     where = os.path.join(path, THRESHOLDS_FILE)

@@ -121,7 +121,7 @@ class Tagger:
           RunDirError: targets are asked for, and the run's labels are not those of the dataset.
         """
         rule = self.rule(top_k=top_k, thresholds=thresholds)
-        builder = input_pipeline.open_dataset(dataset or self.run.config["resolved"]["dataset_dir"])
+        builder = input_pipeline.open_dataset(self.run.locate_dataset(dataset))
         if targets:
             saved_predictions.check_labels(self.run, builder)
         shape = input_pipeline.BatchShape(self.run.image_size, self._batch_size, self.run.resize)

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfr import dataset_dir
+from tfr import dataset_dir, files
+from tfr.config import digest
 from tfr.errors import DatasetError, UsageError
 
 from . import automatic, checkpoints, distribution, facts, history, input_pipeline, models, run_dir
@@ -44,6 +45,11 @@ class Task:
     def steps_per_epoch(self) -> int:
         """Full global batches in one pass over the training split."""
         return input_pipeline.num_examples(self.builder, self.train_split) // self.batch_size
+
+    @property
+    def measure_on(self) -> str:
+        """The split that says most of how good a run is: test, or, without one, the one that it is validated on."""
+        return "test" if "test" in self.builder.info.splits else self.validation_split
 
     @property
     def shape(self) -> input_pipeline.BatchShape:
@@ -86,7 +92,12 @@ def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> 
         train_split=train_split,
         validation_split=validation_split,
         history=history.History(config.run_dir, enabled=writes),
-        store=checkpoints.Store(config.run_dir, config.content(), every_secs=config.checkpoint_secs, enabled=writes),
+        store=checkpoints.Store(
+            config.run_dir,
+            {**config.content(), checkpoints.EXAMPLES: digest(dataset_dir.identity(builder))},
+            every_secs=config.checkpoint_secs,
+            enabled=writes,
+        ),
     )
 
 
@@ -140,6 +151,12 @@ def _check_positive_weights(config: TrainConfig, builder: tfds.core.DatasetBuild
         )
 
 
+def _where(run: str, dataset: str) -> dict[str, str]:
+    """Where the dataset lies, and where from the run: the two may move together."""
+    beside = {"dataset_from_run": os.path.relpath(dataset, run)} if files.is_local(dataset) else {}
+    return {"dataset_dir": files.absolute(dataset), **beside}
+
+
 def describe(task: Task, backbone_name: str, model: keras.Model, seconds: float) -> dict[str, Any]:
     """The config, and what it was resolved to."""
     strategy = task.strategy
@@ -152,7 +169,7 @@ def describe(task: Task, backbone_name: str, model: keras.Model, seconds: float)
             "label_mode": "multi" if task.multi_label else "single",
             "num_labels": len(task.names),
             "dataset": task.builder.info.full_name,
-            "dataset_dir": os.path.abspath(os.fspath(task.builder.data_path)),
+            **_where(task.config.run_dir, os.fspath(task.builder.data_path)),
             "train_split": task.train_split,
             "validation_split": task.validation_split,
             "num_train": input_pipeline.num_examples(task.builder, task.train_split),

@@ -47,12 +47,14 @@ class TrainResult:
       metrics: of the validation split, by the weights that were kept; see metrics.compute_metrics.
       epochs: epochs run, by phase.
       seconds: wall time, of the last start where a run was continued.
+      measure_on: the split that says most of how good it is; see Task.
     """
 
     run_dir: str
     metrics: dict[str, Any]
     epochs: dict[str, int]
     seconds: float
+    measure_on: str
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -316,7 +318,9 @@ def _finish(
         targets, probabilities, task.names, threshold=tuned.per_label, multi_label=task.multi_label
     )
     epochs = {phase: sum(row["phase"] == phase for row in rows) for phase in ("head", "finetune")}
-    result = TrainResult(run_dir=config.run_dir, metrics=measured, epochs=epochs, seconds=seconds)
+    result = TrainResult(
+        run_dir=config.run_dir, metrics=measured, epochs=epochs, seconds=seconds, measure_on=task.measure_on
+    )
     if not distribution.is_chief(task.strategy):
         return result
     task.history.close()
@@ -341,6 +345,6 @@ def summary(result: TrainResult) -> str:
         f"Trained in {result.seconds:.0f} s ({epochs} epochs): {result.run_dir}\n"
         f"  validation: {figures}\n"
         f"  plots: {result.run_dir}/{run_dir.PLOTS_DIR}/history.png; or tensorboard --logdir={result.run_dir}\n"
-        f"  next: tfr evaluate {result.run_dir} --split=test\n"
+        f"  next: tfr evaluate {result.run_dir} --split={result.measure_on}\n"
         f"        tfr predict {result.run_dir} --image=FILE"
     )

@@ -107,7 +107,7 @@ class EmbeddingDir(ShardDir[Report]):
             recorded.values(recipe),
             reports,
             weights=weights,
-            source={"dataset": builder.info.full_name, "dataset_dir": absolute(os.fspath(builder.data_path))},
+            source={"dataset": builder.info.full_name, "dataset_dir": files.absolute(os.fspath(builder.data_path))},
             features=repr(features),
             versions={package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
         )
@@ -125,8 +125,3 @@ class EmbeddingDir(ShardDir[Report]):
             ),
         )
         files.remove_tree(self.plan_dir)
-
-
-def absolute(path: str) -> str:
-    """A path as it is from anywhere; a URI is that already."""
-    return os.path.abspath(path) if files.is_local(path) else path

@@ -143,7 +143,7 @@ def _read(image: str | image_sources.Unusable) -> Picture:
 
 def _examples(run: run_dir.Run, config: ExplainConfig) -> list[Picture]:
     """The examples of a dataset with these ids, in the order of the ids."""
-    builder = input_pipeline.open_dataset(config.dataset or run.config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run.locate_dataset(config.dataset))
     if "id" not in builder.info.features:
         raise DatasetError(f"{builder.info.full_name} has no feature 'id'. Give image files with --image.")
     missing, found = set(config.ids), {}
@@ -172,7 +172,7 @@ def first_pixels(run: run_dir.Run, split: str, count: int, dataset: str | None =
       count: how many at most.
       dataset: a dataset directory or TFDS name; default: the one of the training.
     """
-    builder = input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     shape = input_pipeline.BatchShape(run.image_size, count, run.resize)
     return next(iter(input_pipeline.for_evaluation(builder, split, shape)))["image"].numpy()
 

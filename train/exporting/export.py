@@ -98,9 +98,8 @@ def _open_dataset(config: ExportConfig, run: run_dir.Run) -> tfds.core.DatasetBu
     """The dataset, if images are needed."""
     if not config.check and INT8 not in config.formats:
         return None
-    dataset = config.dataset or run.config["resolved"]["dataset_dir"]
     try:
-        return input_pipeline.open_dataset(dataset)
+        return input_pipeline.open_dataset(run.locate_dataset(config.dataset))
     except TfrError as err:
         reason = "--format=tflite_int8 needs images" if INT8 in config.formats else "the check needs images"
         raise type(err)(

@@ -46,10 +46,11 @@ def _head(run: run_dir.Run, described: dict[str, Any]) -> str:
 def _data(run: run_dir.Run) -> str:
     resolved = run.config["resolved"]
     others = f"{resolved['num_validation']} others ({resolved['validation_split']})"
+    decided = "when to stop, and " if run.epoch_was_chosen else ""
     return (
         "## What it was trained on\n\n"
-        f"{resolved['num_train']} images of {resolved['dataset']} ({resolved['train_split']}). {others} decided when "
-        "to stop, and from which probability on a label is a tag. Of images unlike these the figures below say nothing."
+        f"{resolved['num_train']} images of {resolved['dataset']} ({resolved['train_split']}). {others} decided "
+        f"{decided}from which probability on a label is a tag. Of images unlike these the figures below say nothing."
     )
 
 

@@ -115,7 +115,7 @@ def _recipe(config: PredictConfig, run: run_dir.Run, options: rows.OutputOptions
 
 def _plan_dataset(config: JobConfig, run: run_dir.Run) -> list[Shard]:
     """A shard for each of a split's."""
-    where = config.predict.dataset or run.config["resolved"]["dataset_dir"]
+    where = run.locate_dataset(config.predict.dataset)
     quiet.import_tensorflow()
     from .. import input_pipeline
 

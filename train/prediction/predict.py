@@ -64,7 +64,7 @@ class PredictConfig:
         if not files and not self.of_dataset:
             raise UsageError(
                 "There is nothing to predict on: give files, folders, patterns, '-' for paths on standard input, "
-                "--images_file or --split."
+                f"--images_file or --split. ({self.run_dir} was taken for the run directory, which comes first.)"
             )
         if self.targets and not self.of_dataset:
             raise UsageError("--targets is for examples of a dataset (--dataset, --split); loose images have none.")
@@ -141,7 +141,7 @@ def _of_images(
 def _of_split(config: PredictConfig, tagger: "Tagger") -> tuple[int | None, Iterator[Prediction]]:
     from .. import input_pipeline
 
-    dataset, split = config.dataset or tagger.run.config["resolved"]["dataset_dir"], config.split or "test"
+    dataset, split = tagger.run.locate_dataset(config.dataset), config.split or "test"
     total = input_pipeline.num_examples(input_pipeline.open_dataset(dataset), split)
     options: dict[str, Any] = {"top_k": config.top_k, "thresholds": config.thresholds, "embeddings": config.embeddings}
     return total, tagger.predict_split(split, dataset=dataset, targets=config.targets, **options)

@@ -37,7 +37,7 @@ def of_split(run: run_dir.Run, *, dataset: str | None = None, split: str = "test
       RunDirError: the run's labels are not those of the dataset.
       DatasetError: no such dataset or split.
     """
-    builder = input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
+    builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     check_labels(run, builder)
     input_pipeline.num_examples(builder, split)  # a clear error for a split that is not there
     key = _key(run, builder, split)
@@ -64,14 +64,7 @@ def _predict(run: run_dir.Run, builder: tfds.core.DatasetBuilder, split: str, ba
 def _key(run: run_dir.Run, builder: tfds.core.DatasetBuilder, split: str) -> str:
     """A file name that changes with the model, the dataset and the split."""
     model = os.stat(os.path.join(run.path, run_dir.MODEL_FILE))
-    folder = os.fspath(builder.data_path)
-    parts = [
-        f"{model.st_size} {model.st_mtime_ns}",
-        builder.info.full_name,
-        dataset_dir.read_conversion(folder).get("content_hash", folder),
-        str([(name, info.num_examples, info.num_bytes) for name, info in builder.info.splits.items()]),
-        split,
-    ]
+    parts = [f"{model.st_size} {model.st_mtime_ns}", *dataset_dir.identity(builder), split]
     readable = "".join(c if c.isalnum() else "_" for c in split)
     return f"{readable}-{hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()}"
 

@@ -42,8 +42,9 @@ def _not_held_out(material: Material) -> Iterator[Finding]:
     if material.served_for == "validation":
         yield Finding(
             "not_held_out",
-            f"The figures are of the split {material.split!r}, which already served to choose thresholds and the best "
-            "epoch, so they are somewhat too good",
+            f"The figures are of the split {material.split!r}, which already served to choose "
+            f"{'thresholds and the best epoch' if material.run.epoch_was_chosen else 'thresholds'}, so they are "
+            "somewhat too good",
             "Keep a test split that nothing is chosen by (`tfr convert --splits=train=0.8,validation=0.1,test=0.1`), "
             "and train and report again",
         )

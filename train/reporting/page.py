@@ -136,12 +136,16 @@ def _groups(material: Material) -> dict[str, list[figures.LabelRow]]:
     return groups
 
 
+def _chosen_by_validation(material: Material) -> str:
+    return "best epoch and thresholds" if material.run.epoch_was_chosen else "thresholds"
+
+
 def _splits(material: Material) -> list[dict[str, Any]]:
     """The splits with what each served for."""
     resolved = material.run.config["resolved"]
     uses = {
         resolved["train_split"]: "learnt from",
-        resolved["validation_split"]: "best epoch and thresholds chosen by",
+        resolved["validation_split"]: f"{_chosen_by_validation(material)} chosen by",
     }
     uses[material.split] = " and ".join(filter(None, [uses.get(material.split), "measured on, in this report"]))
     counts = {

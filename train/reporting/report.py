@@ -71,7 +71,7 @@ def pdf_path(output: str) -> str:
 def gather(run: run_dir.Run, dataset: str | None, split: str) -> Material:
     """Measures a run and collects what is known of its dataset; raises as `write_report` does."""
     resolved = run.config["resolved"]
-    builder = _open(run, dataset)
+    builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     if split == _DEFAULT_SPLIT and split not in builder.info.splits:
         split = resolved["validation_split"]
     found = saved_predictions.of_split(run, dataset=dataset, split=split)
@@ -92,15 +92,6 @@ def gather(run: run_dir.Run, dataset: str | None, split: str) -> Material:
         data=data,
         duplicates=duplicates.find(folder) if data and _is_quick_to_search(builder) else None,
     )
-
-
-def _open(run: run_dir.Run, dataset: str | None) -> tfds.core.DatasetBuilder:
-    """Opens the dataset to measure on."""
-    try:
-        return input_pipeline.open_dataset(dataset or run.config["resolved"]["dataset_dir"])
-    except DatasetError as err:
-        hint = "" if dataset else f" {run.path} was trained on it; if it lies elsewhere now, say where: --dataset"
-        raise DatasetError(f"{err}{hint}") from err
 
 
 def _served_for(resolved: dict[str, Any], dataset: str, split: str) -> str:
@@ -139,7 +130,7 @@ def _train_counts(run: run_dir.Run, data: statistics_report.Report | None) -> di
     """Images of each label in the training split; of a slice, its part of the split's. Empty where unknown."""
     resolved = run.config["resolved"]
     try:
-        builder = input_pipeline.open_dataset(resolved["dataset_dir"])
+        builder = input_pipeline.open_dataset(run.locate_dataset())
     except DatasetError:
         return {}
     base = base_split(resolved["train_split"])

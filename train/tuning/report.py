@@ -102,7 +102,7 @@ def text(result: "TuneResult") -> str:
     )
     lines += [f"  {line}" for line in _verdict(result)]
     lines += ["", *_table_lines(result.table), "", "The best again:", f"  {result.command}"]
-    lines += ["Next:", f"  tfr evaluate {result.run_dir} --split=test"]
+    lines += ["Next:", f"  tfr evaluate {result.run_dir} --split={result.measure_on}"]
     return "\n".join(lines)
 
 

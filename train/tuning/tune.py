@@ -43,6 +43,7 @@ class TuneResult:
       killed: trials that did not come to an end; their settings were tried again.
       minutes: spent on trials, over all calls.
       validation_split, num_validation: what decided, and how many examples that is.
+      measure_on: the split that says most of how good the best is; see Task.
       command: the `tfr train` command that trains the best again.
       table: all trials, best first, as in trials.csv.
     """
@@ -61,6 +62,7 @@ class TuneResult:
     minutes: float
     validation_split: str
     num_validation: int
+    measure_on: str
     command: str
     table: list[dict[str, Any]]
 
@@ -203,6 +205,7 @@ def _finish(study: "optuna.Study", config: TuneConfig, bench: Bench) -> TuneResu
         minutes=journal.minutes(study),
         validation_split=bench.task.validation_split,
         num_validation=len(_load(config, best.number)[0]),
+        measure_on=bench.task.measure_on,
         command=command_line(chosen),
         table=report.table(study),
     )
