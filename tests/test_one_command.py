@@ -229,6 +229,8 @@ def test_the_line_of_the_file_is_named(world, capsys):
     code, _, errors = run(capsys, "bad.yaml")
     assert code == 2
     assert f"tfr: bad.yaml:{number}: unknown key 'label_delimeter' in section 'convert'. Did you mean" in errors
+    (world / "bad.yaml").write_text("dir: x\nconvert:\n  annotation: annotations.csv\n")
+    assert run(capsys, "bad.yaml")[2].startswith("tfr: bad.yaml:3: unknown key 'annotation' in section 'convert'. Did")
 
 
 def test_a_starting_file_says_what_it_would_do(world, capsys):

@@ -109,7 +109,7 @@ def test_settings_become_the_flags_that_they_name(section, parsed, flags):
     ("section", "message"),
     [
         ({"nmae": "x"}, "run.yaml:7: unknown key 'nmae' in section 'convert'. Did you mean 'name'? Known: "),
-        ({"count": "many"}, "run.yaml:7: convert.count: .*Received: many"),
+        ({"count": "many"}, "run.yaml:7: convert.count: not a whole number. Received: many"),
         ({"count": "0"}, "run.yaml:7: convert.count: .*Received: 0"),
         ({"mode": "double"}, "run.yaml:7: convert.mode: value should be one of <auto|single>. Received: double"),
         ({"name": ["a", "b"]}, "run.yaml:7: 'name' takes one value"),

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from tfr import flag_groups
 from tfr.errors import TfrError
 
 # name: (module, one line for `tfr --help`), in the order in which a newcomer needs them.
@@ -136,9 +137,9 @@ def _closest(name: str) -> str:
 
 
 def _one_line(err: flags.Error) -> str:
-    text = " ".join(str(err).split())
+    text = flag_groups.reason(err)
     missing = re.match(r"flag --(\w+)=None: Flag --\1 must have a value", text)
-    return f"--{missing[1]} is required" if missing else text.rstrip(" .?")
+    return f"--{missing[1]} is required" if missing else text
 
 
 def _fail(message: str, code: int) -> int:

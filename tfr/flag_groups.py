@@ -7,6 +7,21 @@ from typing import Any
 
 from absl import flags
 
+# What Python's and absl's parsers say of a value, and how a person would.
+_PLAINLY = {
+    r"invalid literal for int\(\) with base 10: .*": "not a whole number",
+    r"could not convert string to float: .*": "not a number",
+    r"\('Non-boolean argument to boolean flag', .*\)": "neither true nor false",
+}
+
+
+def reason(err: Exception) -> str:
+    """What is wrong with a flag or its value, in one line of plain words without a full stop."""
+    text = " ".join(str(err).split())
+    for pattern, plain in _PLAINLY.items():
+        text = re.sub(pattern, plain, text)
+    return text.rstrip(" .?")
+
 
 class CommandFlags:
     """The flags of one command. Commands may share flag names, since none of them uses absl's global FLAGS."""

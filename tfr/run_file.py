@@ -10,7 +10,7 @@ import yaml
 
 from tfr import files
 from tfr.errors import UsageError
-from tfr.flag_groups import CommandFlags
+from tfr.flag_groups import CommandFlags, reason
 
 _YES = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
@@ -151,8 +151,7 @@ def arguments(name: str, settings: Section, flags: CommandFlags, refused: Mappin
         try:
             flags.values[key].parser.parse(text)
         except (ValueError, TypeError) as err:
-            problem = " ".join(str(err).split()).rstrip(".")
-            raise UsageError(f"{setting.where}: {name}.{key}: {problem}. Received: {text}") from err
+            raise UsageError(f"{setting.where}: {name}.{key}: {reason(err)}. Received: {text}") from err
         found.append(f"--{key}={text}")
     return found
 

@@ -22,7 +22,7 @@ from absl import flags as absl_flags
 
 from tfr import cli
 from tfr.errors import TfrError, UsageError
-from tfr.flag_groups import CommandFlags
+from tfr.flag_groups import CommandFlags, reason
 
 FLAGS = CommandFlags()
 _SECTIONS = ("convert", "train", "evaluate", "report")
@@ -120,6 +120,8 @@ def _build_config(args: list[str]) -> Any:
     for text in _SET.value:
         section, key, setting = run_file.parse_assignment(text, _SECTIONS)
         sections[section][key] = setting
+    for name, settings in sections.items():  # a misspelt key explains what is missing
+        _arguments(name, settings)
     folder = _DIR.value or (str(top["dir"].value) if "dir" in top else "")
     if not folder or "annotations" not in sections["convert"]:
         missing = "--annotations (convert: annotations: in a run file)" if folder else "--dir (dir: in a run file)"
@@ -148,15 +150,20 @@ def _build(name: str, settings: dict[str, Any], **decided: str) -> Any:
 
 def _parse(name: str, settings: dict[str, Any], **decided: str) -> Any:
     """The module of a command, its flags set."""
-    from tfr import run_file
-
-    module = importlib.import_module(cli.COMMANDS[name][0])
-    arguments = run_file.arguments(name, settings, module.FLAGS, dict.fromkeys(_REFUSED[name], _BY_RUN))
+    module, arguments = _arguments(name, settings)
     try:
         module.FLAGS.parse([*arguments, *(f"--{key}={value}" for key, value in decided.items())])
     except absl_flags.Error as err:
-        raise UsageError(f"{name}: {' '.join(str(err).split())}") from err
+        raise UsageError(f"{name}: {reason(err)}.") from err
     return module
+
+
+def _arguments(name: str, settings: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The module of a command, and its section as arguments of it."""
+    from tfr import run_file
+
+    module = importlib.import_module(cli.COMMANDS[name][0])
+    return module, run_file.arguments(name, settings, module.FLAGS, dict.fromkeys(_REFUSED[name], _BY_RUN))
 
 
 def _options(name: str, settings: dict[str, Any]) -> dict[str, Any]:
