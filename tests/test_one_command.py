@@ -11,6 +11,7 @@ from conversion_checks import write_csv
 
 from tfr import cli, synthetic
 from tfr.train import one_command, run_dir
+from tfr.train.exporting.config import ExportConfig
 
 TRAIN = {"weights": "none", "image_size": 64, "hidden_units": 16, "epochs": 2, "batch_size": 16}
 
@@ -77,7 +78,13 @@ def test_it_leaves_everything(finished):
     )
     measured = json.loads((out / "run" / "metrics.json").read_text())
     assert "intervals" in measured["test"]
-    assert (out / "run" / "report.html").stat().st_size > 0
+    assert "<title>Report: out</title>" in (out / "run" / "report.html").read_text()
+
+
+def test_what_is_exported_is_named_by_the_folder(finished):
+    assert ExportConfig(run=f"{finished}/out/run/", output="x").model_name == "out"
+    assert ExportConfig(run=f"{finished}/out", output="x").model_name == "out"
+    assert ExportConfig(run="/run", output="x").model_name == "run"
 
 
 def test_again_it_does_nothing_and_says_where_everything_is(world, capsys):

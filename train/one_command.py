@@ -10,6 +10,7 @@ from tfr.config import ConvertConfig
 from tfr.errors import UsageError
 
 from . import one_command_stages as stages
+from . import run_dir
 from .config import TrainConfig
 from .pipeline import Pipeline
 
@@ -76,7 +77,7 @@ def data_dir(folder: str) -> str:
 
 def run_path(folder: str) -> str:
     """The run directory below the folder of the whole way."""
-    return os.path.join(folder, "run")
+    return os.path.join(folder, run_dir.PLAIN_FOLDER)
 
 
 def make_pipeline(config: OneCommandConfig) -> Pipeline:

@@ -31,6 +31,7 @@ CHECKPOINT_DIR = "checkpoints"  # the state of an unfinished run
 TENSORBOARD_DIR = "tensorboard"
 PLOTS_DIR = "plots"
 REPORT_FILE = "report.html"
+PLAIN_FOLDER = "run"  # what a run's folder is called in a folder that `tfr run` makes
 # All that a training run writes, and that a run in its place replaces; results.csv is a log, and stays.
 _ENTRIES = (
     MODEL_FILE, LABELS_FILE, THRESHOLDS_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PREDICTIONS_DIR, CHECKPOINT_DIR,
@@ -122,6 +123,12 @@ def create(path: str, overwrite: bool) -> None:
     for name in _ENTRIES if overwrite else ():
         full = os.path.join(path, name)
         shutil.rmtree(full) if os.path.isdir(full) else pathlib.Path(full).unlink(missing_ok=True)
+
+
+def name_of(path: str) -> str:
+    """What to call a run: the name of its folder, or, where that is only 'run', of the folder that it is in."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return (os.path.basename(folder) if name == PLAIN_FOLDER else "") or name
 
 
 def save_model(path: str, model: "keras.Model") -> None:

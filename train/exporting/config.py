@@ -1,10 +1,11 @@
 """What an export does, as a frozen object; importing this imports no TensorFlow."""
 
 import dataclasses
-import os
 import re
 
 from tfr.errors import UsageError
+
+from .. import run_dir
 
 SAVED_MODEL, TFLITE, FLOAT16, INT8 = "saved_model", "tflite", "tflite_float16", "tflite_int8"
 ONNX, KERAS = "onnx", "keras"
@@ -20,7 +21,7 @@ class ExportConfig:
       run: a run directory.
       output: the folder to make; a path or URI.
       formats: some of FORMATS.
-      name: of the model, and so of the SavedModel's folder, which TensorFlow Serving takes; None: the run's folder.
+      name: of the model, and so of the SavedModel's folder, which TensorFlow Serving takes; None: run_dir.name_of it.
       version: the SavedModel's number; TensorFlow Serving takes the highest that it finds.
       dataset: dataset directory or TFDS name to take images from; None: the one of the training.
       calibration_images: training images by which int8 chooses its ranges.
@@ -62,8 +63,8 @@ class ExportConfig:
     @property
     def model_name(self) -> str:
         """`name`, or what the run's folder gives."""
-        folder = os.path.basename(os.path.abspath(self.run))
-        return self.name or re.sub(r"[^A-Za-z0-9._-]", "_", folder).lstrip(".-") or "model"
+        run = run_dir.name_of(self.run)
+        return self.name or re.sub(r"[^A-Za-z0-9._-]", "_", run).lstrip(".-") or "model"
 
     def file_name(self, format: str) -> str:
         """Where a format is written, relative to `output`."""

@@ -12,7 +12,7 @@ import numpy as np
 import tfr
 from tfr import dataset_dir, files, html_page
 
-from .. import metrics
+from .. import metrics, run_dir
 from . import charts, examples, figures, findings, words
 from .material import Material, base_split
 
@@ -83,7 +83,7 @@ def render(material: Material, num_examples: int, explain: bool = False) -> str:
     return html_page.render(
         "report.html",
         package="tfr.train.reporting",
-        title=f"Report: {os.path.basename(os.path.normpath(material.run.path))}",
+        title=f"Report: {run_dir.name_of(material.run.path)}",
         material=material,
         run=material.run,
         resolved=material.run.config["resolved"],
