@@ -144,6 +144,12 @@ def test_without_images_the_id_says_which_it_is(convert, tmp_path):
             r"Labels \['a\|b'\] have the delimiter",
         ),
         (
+            [{"labels": ["a;b", "c"][: i % 3]} for i in range(12)],
+            ["--label_mode=multi"],
+            {"label_encoding": "text", "label_delimiter": "; "},  # readers part cells at it without its blanks
+            r"Labels \['a;b'\] have the delimiter",
+        ),
+        (
             [{"labels": ["k"], "k": "v"}] * 12,
             ["--keep_columns=k", "--label_mode=multi"],
             {"label_encoding": "one_hot"},

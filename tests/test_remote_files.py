@@ -117,6 +117,17 @@ def test_an_image_that_vanished_from_the_store_is_a_reject(remote_config, tmp_pa
     assert [(reject["id"], reject["reason"]) for reject in rejects_of(tmp_path / "copy")] == [("a.jpg", "missing")]
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?b", "[!a]", "a]["])
+def test_folders_may_have_the_characters_of_patterns_in_their_names(name, pets, tmp_path, make_config):
+    put(pets, f"{ROOT}/{name}/images")
+    put(pets, f"{ROOT}/{name}b/axb/images")  # what such a pattern would match as well
+    STORE.blobs[f"{ROOT}/{name}/annotations.csv"] = (tmp_path / "annotations.csv").read_bytes()
+    places = {"images": f"{ROOT}/{name}/images", "data_dir": f"{ROOT}/{name}/data"}
+    result = conversion.convert(make_config(annotations=f"{ROOT}/{name}/annotations.csv", **places))
+    assert (result.records_written, result.images_listed) == (len(IMAGES), len(IMAGES))
+    assert conversion.convert(make_config(annotations=f"{ROOT}/{name}/annotations.csv", **places)).reused
+
+
 def test_another_config_in_the_store_is_refused(remote_config):
     conversion.convert(remote_config())
     with pytest.raises(DatasetError, match=r"num_shards: 3 -> 2.*--overwrite"):

@@ -127,7 +127,7 @@ class _Table:
             raise UsageError(
                 f"Some labels of some images are not known, which --label_encoding={chosen} cannot say. Use one_hot."
             )
-        bad = [name for name in self.label_names if self._delimiter in name]
+        bad = [name for name in self.label_names if self._delimiter.strip() in name]  # what readers part them at
         if chosen == "text" and bad and not self.is_single:
             raise UsageError(
                 f"Labels {bad[:5]} have the delimiter {self._delimiter!r} in them. Give another --label_delimiter, or "

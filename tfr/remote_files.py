@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from typing import IO, Any
@@ -31,7 +32,7 @@ def _call(method: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _no_file_system(named: str | list[str], *_: Any) -> TfrError:
-    path = named if isinstance(named, str) else named[0].removesuffix(_BELOW)
+    path = named if isinstance(named, str) else re.sub(r"\[([*?[])\]", r"\1", named[0].removesuffix(_BELOW))
     if path.startswith(("http://", "https://")):
         return UsageError(f"{path}: files are not read from web servers. Download it, and give the path of the file.")
     return MissingDependencyError(
@@ -47,7 +48,7 @@ def exists(path: str) -> bool:
 
 def size(path: str) -> int | None:
     """The size of a file in bytes; None where there is none."""
-    (match,) = _call("match", [path])
+    (match,) = _call("match", [_literal(path)])
     return match.metadata_list[0].size_in_bytes if match.metadata_list else None
 
 
@@ -58,7 +59,12 @@ def is_dir(path: str) -> bool:
 
 
 def _below(folder: str) -> str:
-    return f"{folder.rstrip('/')}{_BELOW}"
+    return f"{_literal(folder.rstrip('/'))}{_BELOW}"
+
+
+def _literal(path: str) -> str:
+    """A pattern that matches a path and nothing else: names may have Beam's special characters in them."""
+    return re.sub(r"[*?[]", r"[\g<0>]", path)
 
 
 def list_files(folder: str) -> Iterator[tuple[str, int]]:
