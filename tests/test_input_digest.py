@@ -1,12 +1,17 @@
 """What a conversion depends on, file by file: where one of them changed, the dataset is no longer that of its input."""
 
 import dataclasses
+import os
 import pickle
+import subprocess
+import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 from conversion_checks import labels_of
 
-from tfr import conversion
+from tfr import conversion, input_digest
 from tfr.annotations import ReadOptions
 from tfr.errors import DatasetError
 
@@ -65,3 +70,29 @@ def test_texts_in_a_folder_of_annotations_are_input_too(write_photos, make_confi
     table.write_text("file_name,labels\na.jpg,dog\nb.jpg,cat\n")
     with pytest.raises(DatasetError, match="the annotations, tables beside them or the list of images changed"):
         conversion.convert(config)
+
+
+_DIGEST = """
+import pandas as pd
+from tfr import api, input_digest
+frame = pd.DataFrame({"image": ["a.jpg"], "labels": [set("abcdefgh")]})
+print(input_digest.content_hash(api.make_config(frame, images="/nowhere", data_dir="d", name="n"), ()))
+"""
+
+
+def test_sets_in_a_frame_have_one_digest_in_every_process():
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", _DIGEST], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+
+
+def test_long_arrays_in_a_frame_are_input_to_their_last_entry(make_config):
+    labels = np.array([f"label {i}" for i in range(2000)])
+    before = pd.DataFrame({"image": ["a.jpg"], "labels": [labels]})
+    after = pd.DataFrame({"image": ["a.jpg"], "labels": [np.where(labels == "label 1000", "other", labels)]})
+    hashes = {input_digest.content_hash(make_config(annotations=frame), ()) for frame in (before, after)}
+    assert len(hashes) == 2

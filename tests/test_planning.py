@@ -252,6 +252,14 @@ def test_a_torn_group_is_an_error(plan):
     assert {shard.split for shard in made.shards} == {"train"}
 
 
+@pytest.mark.parametrize("column", ["labels", "part"])
+def test_half_characters_of_a_frame_are_refused_in_one_line(plan, column):
+    cells = {"image": ["a.jpg"], "labels": ["x"], "part": ["p"]}
+    frame = pd.DataFrame({**cells, column: ["a\ud800"]}, dtype=object)
+    with pytest.raises(AnnotationError, match=r"A row holds half of a character: .*ud800"):
+        plan(frame, read={"keep_columns": ("part",)})
+
+
 def test_an_empty_split_says_which_share_to_change(plan):
     with pytest.raises(UsageError, match=r"--splits: .*validation=0.1.* of 2 rows came to none: give a larger share"):
         plan(_rows(2), split_ratios=DEFAULT_RATIOS)

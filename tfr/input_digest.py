@@ -4,11 +4,14 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfr import annotations as annotations_lib
 from tfr import dataset_dir, files
 from tfr.config import ConvertConfig, digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> str:
@@ -25,7 +28,7 @@ def content_hash(config: ConvertConfig, images: Iterable[files.ListedFile]) -> s
     if callable(config.annotations):
         parts.append(_digest_events(config.annotations()))
     elif path is None:
-        parts.append(_digest_bytes(repr(config.annotations.to_dict("list")).encode()))  # type: ignore[union-attr]
+        parts.append(_digest_frame(config.annotations))  # type: ignore[arg-type]
     elif files.is_dir(path):
         with contextlib.nullcontext(images) if path == config.image_dir else files.Listing(path) as listing:
             texts = sorted(file.path for file in listing if _is_text(file.path))
@@ -64,6 +67,18 @@ def _digest_events(events: Iterable[object]) -> str:
     for event in events:
         hasher.update(repr(event).encode("utf-8", "surrogateescape"))
     return hasher.hexdigest()
+
+
+def _digest_frame(frame: "pd.DataFrame") -> str:
+    columns = {name: list(map(_in_one_order, cells)) for name, cells in frame.to_dict("list").items()}
+    return _digest_bytes(repr(columns).encode())
+
+
+def _in_one_order(cell: Any) -> Any:
+    """A cell as what has one text in all processes: sets have any order, and of long arrays the middle is left out."""
+    if isinstance(cell, (set, frozenset)):
+        return sorted(cell, key=repr)
+    return cell.tolist() if hasattr(cell, "tolist") else cell
 
 
 def _digest_bytes(data: bytes) -> str:

@@ -116,14 +116,14 @@ class RowStore:
                 )
                 for a in rows
             ]  # fmt: skip
+            self._store_label_sets()
+            self._db.executemany(
+                "INSERT INTO rows (id, hash, image, label_set, split, grp, columns, file, row) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
         except UnicodeEncodeError as err:  # only a DataFrame can hold such text
-            raise AnnotationError(f"An id holds half of a character: {err.object[:80]!r}. Mend it.") from err
-        self._store_label_sets()
-        self._db.executemany(
-            "INSERT INTO rows (id, hash, image, label_set, split, grp, columns, file, row) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
+            raise AnnotationError(f"A row holds half of a character: {err.object[:80]!r}. Mend it.") from err
 
     def _add_label_set(self, labels: tuple[str, ...], unknown: tuple[str, ...], absent: tuple[str, ...] | None) -> int:
         """The number of what a row says of labels, renamed; `_store_label_sets` stores it."""

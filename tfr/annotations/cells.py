@@ -34,6 +34,8 @@ def text(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, bytes):  # as HDF5 and some Parquet files keep text
+        return value.decode("utf-8", errors="replace").strip()
     return str(value).strip()
 
 

@@ -23,8 +23,8 @@ def read_frame(frame: pd.DataFrame, options: ReadOptions) -> Iterator[Event]:
         raise AnnotationError(f"Annotations are a path or a pandas DataFrame. Received: {type(frame).__name__}")
     names = [str(name) for name in frame.columns]
     used = [name for name in (options.id_column, options.image_column) if name in names]
-    for name in used:
-        if pd.api.types.is_float_dtype(frame[name].dtype):
+    for name in used:  # by its place: the frame's own name may be a number
+        if pd.api.types.is_float_dtype(frame.dtypes.iloc[names.index(name)]):
             yield Note(
                 f"DataFrame: column {name!r} holds floating-point numbers, so that an id such as 00123 or 1e5 is no "
                 "longer what it was; read the table with dtype=str"

@@ -1,4 +1,4 @@
-"""Label columns of flags: how people write yes, no and neither."""
+"""Cells as people write them: flags that say yes, no and neither; cells of frames that are no text."""
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,21 @@ def test_several_columns_of_arrays_in_a_frame():
     frame = pd.DataFrame({"image": ["a.jpg"], "cat": [np.array(["x", "y"])], "dog": [np.array(["z"])]})
     (row,) = annotations.read(frame, options=ReadOptions(label_columns=("cat", "dog")))
     assert row.labels == ("x", "y", "z")
+
+
+def test_columns_of_a_frame_that_are_called_by_numbers():
+    frame = pd.DataFrame({0: ["a.jpg"], 1: ["x"]})
+    (row,) = annotations.read(frame, options=ReadOptions(image_column="0", label_columns=("1",)))
+    assert (row.image, row.labels) == ("a.jpg", ("x",))
+
+
+def test_bytes_are_text(tmp_path):
+    """Parquet files have text as bytes where their writer knew of no text."""
+    frame = pd.DataFrame({"image": [b"a.jpg"], "label": ["caf\u00e9".encode()]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    for source in (frame, str(tmp_path / "a.parquet")):
+        (row,) = [event for event in annotations.read(source) if isinstance(event, Annotation)]
+        assert (row.id, row.labels) == ("a.jpg", ("caf\u00e9",))
 
 
 def test_columns_of_minus_one_are_proposed_as_labels(tmp_path):
