@@ -186,6 +186,63 @@ def test_what_does_not_fit_the_old_version_is_refused(changes, error, message, m
     assert not os.path.exists(make(()).data_dir + "/pets/1.1.0")
 
 
+# Groups
+
+HASHED = {"group_column": "who"}
+KEPT = {**HASHED, "keep_columns": ("who",)}
+
+
+def _grouped(tmp_path, write_photos, numbers, **changes):
+    """A conversion of images 'N.jpg', N of these numbers, of person N % 7 each."""
+    names = [f"{number}.jpg" for number in numbers]
+    write_photos(names)
+    table = tmp_path / f"grouped{numbers[0]}.csv"
+    write_csv(
+        table, [["image", "labels", "who"], *([name, "x", f"p{i % 7}"] for name, i in zip(names, numbers, strict=True))]
+    )
+    read = {"label_columns": ("labels",), **changes.pop("read", {})}
+    settings = {"images": str(tmp_path / "images"), "data_dir": str(tmp_path / "data"), "name": "people"}
+    settings |= {"split_ratios": splits.parse_ratios("train=0.5,test=0.5"), "num_shards": 1, **changes}
+    return conversion.convert(ConvertConfig(annotations=str(table), read=ReadOptions(**read), **settings))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"read": HASHED}, {"read": HASHED}),
+        ({"read": KEPT, "stratify": True}, {"read": KEPT}),
+        ({"read": KEPT, "stratify": True}, {"read": KEPT, "stratify": True}),
+        ({"read": KEPT}, {"read": KEPT, "group_near_duplicates": 0}),
+    ],
+    ids=["by hash", "then by hash", "stratified", "near duplicates"],
+)
+def test_new_rows_follow_the_old_records_of_their_group(first, second, tmp_path, write_photos):
+    _grouped(tmp_path, write_photos, range(35), **first)
+    folder = _grouped(tmp_path, write_photos, range(35, 70), append_to="1.0.0", **second).dataset_dir
+    found = {(int(id_.removesuffix(".jpg")) % 7, example["split"]) for id_, example in read_all(folder).items()}
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "error", "message"),
+    [
+        ({}, {"read": HASHED}, UsageError, "--group_column=who they are in.*Leave --group_column out"),
+        ({"read": HASHED, "stratify": True}, {"read": HASHED}, UsageError, "--keep_columns=who if more"),
+        ({"read": HASHED}, {"read": HASHED, "stratify": True}, UsageError, "could end in another split"),
+        ({"read": HASHED}, {"read": HASHED, "group_near_duplicates": 0}, UsageError, "could end in another split"),
+        ({"read": {"keep_columns": ("who",)}}, {"read": KEPT}, AnnotationError, "7 groups are in several splits"),
+    ],
+    ids=["no groups", "stratified", "to be stratified", "near duplicates", "torn already"],
+)
+def test_groups_that_could_be_torn_are_refused(first, second, error, message, tmp_path, write_photos):
+    _grouped(tmp_path, write_photos, range(35), **first)
+    with pytest.raises(error, match=message):
+        _grouped(tmp_path, write_photos, range(35, 70), append_to="1.0.0", **second)
+
+
+# Versions
+
+
 def test_versions_that_cannot_be_are_refused(make):
     for changes in ({"append_to": "1.0"}, {"append_to": "1.0.0", "version": "1.0.0"}):
         with pytest.raises(UsageError, match="--append_to"):

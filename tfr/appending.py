@@ -32,6 +32,7 @@ def resolve(config: ConvertConfig) -> ConvertConfig:
         raise DatasetError(f"--append_to={config.append_to}: there is no finished dataset of tfr's in {folder}.")
     _check_shared(config, conversion["config"])
     _check_labels(config)
+    _check_groups(config, conversion["config"])
     builder = _open(folder)
     label_mode = "multi" if dataset_dir.label_key(builder) == "labels" else "single"
     if config.label_mode not in ("auto", label_mode):
@@ -61,6 +62,30 @@ def _check_shared(config: ConvertConfig, before: dict[str, Any]) -> None:
         )
 
 
+def _check_groups(config: ConvertConfig, before: dict[str, Any]) -> None:
+    """Raises where new rows of a group could end in another split than old records of it.
+
+    They follow old records that carry the group as a column. They need not where both versions split groups by hash.
+    """
+    column = config.read.group_column
+    if column is None or column in config.read.keep_columns:
+        return
+    if not all(_hashes_groups(made, column) for made in (before, config.content())):
+        raise UsageError(
+            f"--append_to={config.append_to}: old records do not say which groups of --group_column={column} they are "
+            "in, and new rows of a group could end in another split. Leave --group_column out, or convert everything "
+            f"anew, with --keep_columns={column} if more is to be appended."
+        )
+
+
+def _hashes_groups(made: dict[str, Any], column: str) -> bool:
+    """Whether a conversion splits by the hash of a row's group, and by nothing else."""
+    read = made["read"]
+    names_splits = (read["split_column"] or read["split_from_folder"]) and not read["ignore_splits"]
+    regroups = made["stratify"] or made["group_near_duplicates"] is not None
+    return read["group_column"] == column and not names_splits and not regroups
+
+
 def _check_labels(config: ConvertConfig) -> None:
     """Old labels keep their names, ids and records."""
     names = label_names(config)
@@ -87,8 +112,9 @@ def read_rows(config: ConvertConfig) -> Iterator[Event]:
     """
     if not config.append_to:
         return
-    names = label_names(config)
-    options = ReadOptions(id_column="id", keep_columns=config.read.keep_columns)
+    names, kept = label_names(config), config.read.keep_columns
+    group = config.read.group_column if config.read.group_column in kept else None
+    options = ReadOptions(id_column="id", keep_columns=kept, group_column=group)
     for event in read_tfds(config.append_to_dir, options):
         if isinstance(event, Annotation) and event.unknown:
             known = set(names).difference(event.labels, event.unknown)

@@ -48,7 +48,8 @@ class ConvertConfig:
       version: the dataset's version, 'major.minor.patch'; default: 1.0.0, or the next minor one after `append_to`.
       append_to: a finished version that the new one begins with. Its records are taken over: their images are neither
         read nor verified again, and on a local disk shards in which nothing changes become second names of the old
-        files (hard links). Labels keep their ids, new ones come behind them; records keep their splits. The
+        files (hard links). Labels keep their ids, new ones come behind them; records keep their splits, and new rows
+        of a group follow those that carry it in a kept column. The
         annotations name what is new; rows of an id that is there already follow `on_duplicate`. The old version stays
         as it is. Settings of images, splits and columns must be the old ones.
       format: a key of tfr.annotations.FORMATS, or 'auto'.

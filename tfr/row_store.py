@@ -256,7 +256,7 @@ class RowStore:
             raise AnnotationError(
                 f"{len(spread)} groups are in several splits by the split that the source names: {examples}. Mend the "
                 "source, leave --group_column or --group_near_duplicates out, or forget its splits with "
-                "--ignore_splits."
+                "--ignore_splits (records of --append_to keep theirs)."
             )
         self._db.execute(
             "UPDATE rows SET split = (SELECT r.split FROM rows r WHERE r.grp = rows.grp AND r.split IS NOT NULL)"
