@@ -78,6 +78,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--only", default="", help="numbers of folds, with commas; default: all")
+    parser.add_argument("--regression", type=int, default=1, help="0: leave LogisticRegression out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base_flags", default="", help="flags of `tfr train` for all runs")
     parser.add_argument("--flags", help="flags of `tfr train` for a second run of each fold")
@@ -88,14 +90,17 @@ def main():
     figures = _MULTI if dataset_dir.label_key(builder) == "labels" else _SINGLE
     base = shlex.split(args.base_flags)
     everything = []
+    only = [int(number) for number in args.only.split(",") if number] or range(args.folds)
     for number, split in enumerate(folds(list(builder.info.splits), args.folds)):
+        if number not in only:
+            continue
         print(f"fold {number}" + f"{'':<36}" + "".join(f"{figure:>15}" for figure in (*figures, "CPU seconds")))
-        runs = {
-            "LogisticRegression": lambda split=split: logistic_regression(
+        runs = {}
+        if args.regression:
+            runs["LogisticRegression"] = lambda split=split: logistic_regression(
                 *plain_embeddings(builder, split), names, multi_label=figures is _MULTI
-            )[1],
-            "tfr train": lambda split=split: train_and_test(args.dataset, split, base, args.seed),
-        }
+            )[1]
+        runs["tfr train"] = lambda split=split: train_and_test(args.dataset, split, base, args.seed)
         if args.flags:
             flags = [*base, *shlex.split(args.flags)]
             runs[f"tfr train {args.flags}"] = lambda split=split, flags=flags: train_and_test(
@@ -110,7 +115,7 @@ def main():
     for name in everything[0]:
         if previous:
             gains = np.array([np.subtract(fold[name], fold[previous])[:-1] for fold in everything])
-            shown = "".join(f"{gain.mean():>+9.4f} ±{gain.std(ddof=1):.4f}" for gain in gains.T)
+            shown = "".join(f"{gain.mean():>+9.4f} ±{gain.std(ddof=min(1, len(gain) - 1)):.4f}" for gain in gains.T)
             print(f"  {name} - {previous}: {shown}")
         previous = name
 
