@@ -178,8 +178,16 @@ def _class_in_folder(folder: str) -> tuple[type[tfds.core.DatasetBuilder], dict[
         raise UsageError(
             f"{folder} holds no builder: there is no {name}{_MODULE_SUFFIX}.py. `tfr new NAME` makes a folder with one."
         )
-    with tfds.core.utils.add_sys_path(os.path.dirname(folder)):
-        builder_cls = tfds.core.community.builder_cls_from_module(f"{name}.{name}{_MODULE_SUFFIX}")
+    module = f"{name}.{name}{_MODULE_SUFFIX}"
+    try:
+        with tfds.core.utils.add_sys_path(os.path.dirname(folder)):
+            builder_cls = tfds.core.community.builder_cls_from_module(module)
+    except ModuleNotFoundError as err:
+        if err.name not in (name, module):  # something that the builder imports
+            raise
+        raise UsageError(
+            f"Python finds another module called {name!r}. Rename the folder, and the file in it."
+        ) from err
     if (found := os.path.dirname(os.path.realpath(inspect.getfile(builder_cls)))) != folder:
         raise UsageError(f"Python finds another package called {name!r}, in {found}. Rename the folder.")
     return builder_cls, {}

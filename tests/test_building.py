@@ -70,6 +70,20 @@ def test_one_of_ours_by_name(tmp_path, capsys):
     )
 
 
+def test_a_folder_called_like_another_module(tmp_path, capsys):
+    code, _, message = run(capsys, write_foreign(tmp_path, "numbers"), f"--data_dir={tmp_path / 'data'}")
+    assert code == 2
+    assert "Python finds another module called 'numbers'. Rename the folder" in message
+
+
+def test_a_builder_that_imports_what_is_not_there(tmp_path):
+    folder = pathlib.Path(write_foreign(tmp_path, "lacking"))
+    file = folder / "lacking_dataset_builder.py"
+    file.write_text("import no_such_module\n" + file.read_text())
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        tfr.build(str(folder), data_dir=str(tmp_path / "data"))
+
+
 def test_a_quick_try_is_not_taken_for_the_whole(tmp_path, capsys):
     builder, place = write_foreign(tmp_path, "try_me"), f"--data_dir={tmp_path / 'data'}"
     code, output, _ = run(capsys, builder, place, "--max_examples_per_split=3")

@@ -86,6 +86,13 @@ def test_names_that_tfds_could_not_import_are_refused(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["numbers", "random", "sys", "pandas", "six"])
+def test_names_of_other_modules_are_refused(name, tmp_path):
+    with pytest.raises(UsageError, match=f"Python has a module called '{name}' already"):
+        scaffolding.write_builder(name, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_that_tfds_has_are_refused(tmp_path):
     with pytest.raises(UsageError, match="TFDS has a builder called 'mnist' already"):
         scaffolding.write_builder("mnist", str(tmp_path))

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import importlib.machinery
 import io
 import keyword
 import os
@@ -10,6 +11,7 @@ import random
 import re
 import shutil
 import string
+import sys
 import tempfile
 
 from tfr import synthetic
@@ -63,6 +65,11 @@ def write_builder(name: str, folder: str = ".") -> str:
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UsageError(f"A builder's name must be lower-case letters, digits and '_'. Received: {name!r}")
+    found = importlib.machinery.PathFinder.find_spec(name)
+    if name in sys.stdlib_module_names or (found is not None and found.has_location):  # a mere folder is no module
+        raise UsageError(
+            f"Python has a module called {name!r} already, which it would find instead. Give another name."
+        )
     import tensorflow_datasets as tfds
 
     if name in tfds.list_builders(with_community_datasets=False):
