@@ -197,6 +197,14 @@ def test_label_warnings(plan, labels, warning):
     assert pd.Series(made.warnings).str.contains(warning).any()
 
 
+def test_warnings_do_not_list_thousands_of_labels(plan):
+    names = [f"label {i:04}" for i in range(3000)]
+    made, _ = plan([("a.jpg", names[0])], labels=tuple(names))
+    (warning,) = [text for text in made.warnings if text.startswith("labels on no image")]
+    assert "['label 0001', 'label 0002', " in warning
+    assert warning.endswith("'label 0040'], ... (2999 in all)")
+
+
 # Splits
 
 

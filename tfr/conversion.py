@@ -16,6 +16,7 @@ from tfr import (
     earlier_runs,
     files,
     input_digest,
+    label_choice,
     planning,
     row_store,
     runners,
@@ -249,7 +250,7 @@ def _untrained_labels(plan: planning.Plan, reports: list[ShardReport]) -> list[s
         return []
     seen = {int(i) for report in reports if report.split == "train" for i in report.label_counts}
     missing = [name for i, name in enumerate(plan.schema.names) if i not in seen]
-    return [f"labels on no training image: {missing}"] if missing else []
+    return [f"labels on no training image: {label_choice.shown(missing)}"] if missing else []
 
 
 def summary(result: ConversionResult) -> str:

@@ -10,6 +10,8 @@ from tfr.corrections import Applied
 from tfr.errors import AnnotationError, ConversionError
 from tfr.row_store import Reject
 
+_SHOWN = 40  # labels in a sentence
+
 
 class LabelsFound:
     """What the rows say of labels, in numbers; those of several sets of rows add up.
@@ -128,10 +130,16 @@ def _warnings(counts: collections.Counter[str], chosen: vocabulary.Vocabulary) -
     found = [f"labels that look alike are kept apart: {group}" for group in vocabulary.look_alikes(names)]
     unused = sorted(name for name in names if not counts[name])
     if unused:
-        found.append(f"labels on no image: {unused}")
+        found.append(f"labels on no image: {shown(unused)}")
     if vocabulary.are_bare_numbers(chosen.names):
         found.append(f"the labels are numbers without names ({_some(chosen.names)}): name them with --label_map")
     return found
+
+
+def shown(names: Sequence[str]) -> str:
+    """Labels for a sentence; of thousands the first few."""
+    more = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""
+    return f"{list(names[:_SHOWN])}{more}"
 
 
 def _some(names: Sequence[str]) -> str:
