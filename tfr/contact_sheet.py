@@ -70,10 +70,23 @@ def draw_split(builder: tfds.core.DatasetBuilder, split: str, num_images: int, o
     cells = []
     for example in itertools.islice(dataset_dir.read_split(builder, split), num_images):
         caption = ", ".join(names[i] for i in np.atleast_1d(example[key])) or "(no labels)"
-        cells.append((Image.open(io.BytesIO(example["image"])), caption))
+        cells.append((thumbnail(example["image"]), caption))
     if cells:
         write(cells, output)
     return len(cells)
+
+
+def thumbnail(data: bytes, side: int = _SIDE) -> Image.Image:
+    """An encoded image as RGB, reduced to fit a square; where it cannot be read, a grey square that says so."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("RGB", (2 * side, 2 * side))
+            rgb = image.convert("RGB")
+    except Exception:  # whatever Pillow raises on broken bytes; `tfr verify` says what is wrong
+        rgb = Image.new("RGB", (side, side), "lightgray")
+        ImageDraw.Draw(rgb).text((_MARGIN, _MARGIN), "cannot be read", fill="black")
+    rgb.thumbnail((side, side))
+    return rgb
 
 
 def write(cells: Sequence[tuple[Image.Image, str]], output: str, columns: int | None = None) -> None:
