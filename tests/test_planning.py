@@ -99,6 +99,15 @@ def test_no_image_at_all_shows_both_sides(plan):
         plan([("x/a.jpg", "x")], ["b.jpg"])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "image", "folder"),
+    [("x/a.jpg", "pictures/x/a.jpg", "pictures"), ("a", "deep/er/a.png", "deep/er"), ("a", "p/valid/a.png", "p")],
+)
+def test_the_folder_in_which_the_images_lie_is_named(wanted, image, folder, plan):
+    with pytest.raises(ConversionError, match=rf"row 1 wants .*\. Did you mean --images=\S+/images/{folder}\?$"):
+        plan([(wanted, "x")], ["b.jpg", image])
+
+
 def test_a_folder_without_images_is_said_to_be_one(plan):
     with pytest.raises(ConversionError, match=r"row 1 wants 'x/a.jpg', and \S+ holds no images\. Check --images"):
         plan([("x/a.jpg", "x")], [])

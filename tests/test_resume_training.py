@@ -132,6 +132,21 @@ def test_an_unfinished_run_is_only_continued_with_its_settings(dataset, tmp_path
     assert anew.epochs["head"] == 3
 
 
+def test_nothing_half_written_stays_or_is_in_the_way_at_the_end(tmp_path, monkeypatch):
+    store, folder = checkpoints.Store(str(tmp_path), {}), tmp_path / "checkpoints"
+    store.save({"step": 3}, state=[np.zeros(2)])
+    monkeypatch.setattr(np, "savez_compressed", lambda file, **_: signal.raise_signal(file.write(b"x") * signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        store.save({"step": 4}, state=[np.zeros(2)])
+    assert os.listdir(folder) == ["state.npz"]
+    (folder / "state.npz.tmp-1").write_bytes(b"left by kill -9")
+    assert store.load()[0] == {"step": 3}
+    assert os.listdir(folder) == ["state.npz"]
+    (folder / "state.npz.tmp-2").write_bytes(b"left by another")
+    store.remove()
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["head", "finetune"])
 def test_a_process_killed_in_either_phase_goes_on(dataset, undisturbed, tmp_path, phase):

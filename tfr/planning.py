@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -196,10 +197,24 @@ def _find_images(
 def no_image_message(image: str, image_dir: str, listed: int, without_row: list[str]) -> str:
     """The error for rows none of which has an image."""
     held = f"{listed} images such as {without_row[:3]}" if listed else "no images"
-    return (
-        f"None of the rows has an image: row 1 wants {image!r}, and {image_dir} holds {held}. Check --images, "
-        "--id_column, --image_column and --image_template."
+    below = _folder_with(image, without_row)
+    advice = (
+        f"Did you mean --images={files.join(image_dir, below)}?"
+        if below
+        else "Check --images, --id_column, --image_column and --image_template."
     )
+    return f"None of the rows has an image: row 1 wants {image!r}, and {image_dir} holds {held}. {advice}"
+
+
+def _folder_with(image: str, paths: Iterable[str]) -> str:
+    """The folder among these paths that an image, named with or without its extension, lies in; '' where none does."""
+    for path in paths:
+        for name in (path, os.path.splitext(path)[0]):
+            if name.endswith(f"/{image}"):
+                folder = name.removesuffix(f"/{image}")
+                is_split = splits.normalize_split(os.path.basename(folder)) in splits.DEFAULT_RATIOS.shares
+                return os.path.dirname(folder) if is_split else folder
+    return ""
 
 
 def similar_message(similar: list[tuple[str, str]]) -> str:

@@ -1,7 +1,9 @@
 """The state of a training run on disk, so that the same command goes on after a crash."""
 
+import glob
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -63,6 +65,7 @@ class Store:
         full = os.path.join(self._path, _STATE_FILE)
         if not os.path.exists(full):
             return None
+        self._remove_unfinished(full)
         try:
             with np.load(full) as saved:
                 values = {key: saved[key] for key in saved.files}
@@ -80,6 +83,11 @@ class Store:
             lists.setdefault(key.rpartition("/")[0], []).append(values[key])
         return position, lists
 
+    def _remove_unfinished(self, full: str) -> None:
+        """Removes the states that processes were writing when they were killed: each is as large as the network."""
+        for path in glob.glob(f"{glob.escape(full)}.tmp-*") if self._enabled else ():
+            os.unlink(path)
+
     def _check_config(self, before: dict[str, Any]) -> None:
         now = json.loads(self._config)
         if EXAMPLES not in before:  # earlier versions told datasets by their places alone
@@ -93,8 +101,7 @@ class Store:
             )
 
     def remove(self) -> None:
-        """Removes the state of a run that is finished."""
-        full = os.path.join(self._path, _STATE_FILE)
-        if self._enabled and os.path.exists(full):
-            os.unlink(full)
-            os.rmdir(os.path.join(self._path, run_dir.CHECKPOINT_DIR))
+        """Removes the state of a run that is finished, and what was being written when it was killed."""
+        folder = os.path.join(self._path, run_dir.CHECKPOINT_DIR)
+        if self._enabled and os.path.exists(folder):
+            shutil.rmtree(folder)

@@ -176,21 +176,16 @@ def write_text(path: str, name: str, text: str) -> None:
 
 def write_bytes(path: str, name: str, data: bytes) -> None:
     """Writes a file of the run directory; it appears under its name when it is complete."""
-    full = os.path.join(path, name)
-    temporary = f"{full}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as file:
+    with files.atomic_write(os.path.join(path, name)) as file:
         file.write(data)
-    os.replace(temporary, full)
 
 
 def write_arrays(path: str, name: str, **arrays: np.ndarray) -> None:
     """Writes an .npz file of the run directory; it appears under its name when it is complete."""
     full = os.path.join(path, name)
     os.makedirs(os.path.dirname(full), exist_ok=True)
-    temporary = f"{full}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as file:
+    with files.atomic_write(full) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, full)
 
 
 def write_json(path: str, name: str, value: Any) -> None:
