@@ -22,6 +22,8 @@ from PIL import ExifTags, Image
 
 import tfr
 from tfr import cli
+from tfr.errors import TfrError
+from tfr.train.serving import server as server_lib
 
 LIMIT_MB = 2
 
@@ -287,6 +289,12 @@ def test_the_gallery_finds_images_by_tag_and_forgets_the_oldest(server, contents
 
 
 # Starting and stopping
+
+
+def test_a_port_is_taken_while_the_model_is_still_loaded():
+    first = server_lib._listen("127.0.0.1", 0)
+    with first, pytest.raises(TfrError, match=r"Cannot listen on .*Address already in use"):
+        server_lib._listen("127.0.0.1", first.getsockname()[1])
 
 
 def test_a_port_that_is_taken_is_one_line(server, trained_run, capsys):

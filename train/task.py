@@ -107,8 +107,8 @@ def say_choices(task: Task) -> None:
         return
     print("Chosen, as no flag says otherwise:", automatic.text(task.choices), sep="\n", file=sys.stderr)
     if task.seconds_to_embed and not task.config.data.bottlenecks:
-        minutes = task.seconds_to_embed / 60
-        print(f"Embedding will take about {minutes:.1f} min on this machine.", file=sys.stderr, flush=True)
+        long = f"{task.seconds_to_embed / 60:.1f} min" if task.seconds_to_embed > 60 else "a minute or less"
+        print(f"Embedding will take about {long} on this machine.", file=sys.stderr, flush=True)
 
 
 def say_memory(task: Task, num_bytes: int) -> None:

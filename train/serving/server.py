@@ -74,6 +74,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # until then another may bind the port too; who connects waits until the model is loaded
     except OSError as err:
         raise TfrError(f"Cannot listen on --host={host} --port={port}: {err.strerror}. Is something there?") from err
     return listening
