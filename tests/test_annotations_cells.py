@@ -43,6 +43,13 @@ def test_minus_one_is_what_it_is_said_to_be(read, encoding, minus):
         read(table, label_encoding=encoding)
 
 
+def test_minus_one_in_a_format_of_flags_alone(tmp_path):
+    (tmp_path / "_classes.csv").write_text("filename,cat,dog\na.jpg,1,-1\n")
+    events = annotations.read(str(tmp_path / "_classes.csv"), "roboflow", ReadOptions(minus_one="unknown"))
+    (row,) = [event for event in events if isinstance(event, Annotation)]
+    assert (row.labels, row.unknown) == (("cat",), ("dog",))
+
+
 def test_minus_one_can_be_a_label(read):
     assert read("image,cat,dog\na.jpg,-1,1\n", label_encoding="text") == {"a.jpg": (("-1", "1"), ())}
 

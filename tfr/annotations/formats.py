@@ -191,7 +191,7 @@ FORMATS = {
         summary="Roboflow multi-label: _classes.csv in each split folder",
         example="train/_classes.csv: filename, cat, dog\n                    a.jpg,1,0",
         is_folder=True,
-        options=("label_columns", "where", "keep_columns", "group_column", "delimiter"),
+        options=("label_columns", "where", "keep_columns", "group_column", "delimiter", "minus_one"),
     ),
     "labelbox": Format(
         reader="labelbox_reader:read_labelbox",
