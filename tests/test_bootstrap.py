@@ -64,6 +64,11 @@ def test_accuracy_of_single_labels():
     found = bootstrap.intervals(np.eye(4)[truth], np.eye(4)[guess], multi_label=False)["accuracy"]
     accuracy = np.mean(truth == guess)
     assert found.low < accuracy < found.high
+    unlabelled = np.concatenate([np.eye(4)[truth], np.full((50, 4), -1)])
+    more = np.concatenate([np.eye(4)[guess], np.eye(4)[np.zeros(50, int)]])
+    assert bootstrap.whole(unlabelled, more, bootstrap.headline(multi_label=False))["accuracy"] == pytest.approx(
+        accuracy
+    )
 
 
 def test_figures_that_are_not_defined_have_no_interval():

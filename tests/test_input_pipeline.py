@@ -135,6 +135,14 @@ def test_resampling_is_near_that_of_pillow(make_photo, size):
     assert np.abs(found - _reference(image, 48)).mean() < 1.5
 
 
+@pytest.mark.parametrize("size", [(448, 7), (7, 2000)])
+def test_a_strip_that_is_padded_has_a_row_of_pixels_left(size, encode):
+    """At an eighth of their size seven pixels would be none."""
+    red = encode(Image.new("RGB", size, (250, 0, 0)), "JPEG")
+    found = pp.get_image(64, "pad")({"image": red})["image"].numpy()
+    assert (found[..., 0] > 200).sum() == 64
+
+
 @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(500, 400), (900, 1700), (60, 45), (31, 400)])
 def test_scaled_and_windowed_decoding_gives_the_same_picture(make_photo, encode, mode, size):
@@ -349,6 +357,7 @@ def test_crop_keeps_the_aspect_ratio_and_squash_keeps_the_borders():
     ("example", "expected"),
     [
         ({"label": 2}, [0, 0, 1]),
+        ({"label": -1}, [-1, -1, -1]),
         ({"labels": [0, 2]}, [1, 0, 1]),
         ({"labels": []}, [0, 0, 0]),
         ({"labels": [1], "labels_unknown": [0, 1]}, [-1, 1, 0]),

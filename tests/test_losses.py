@@ -51,6 +51,15 @@ def test_single_label_is_softmax_cross_entropy():
     assert float(losses.TaggerLoss(False)(np.array([[1.0, 0, 0]]), logits)) == pytest.approx(expected, 1e-5)
 
 
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal"])
+def test_an_example_whose_one_label_is_unknown_has_no_loss(kind):
+    logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]], dtype="float32")
+    targets = np.array([[1.0, 0, 0], [-1, -1, -1]])
+    found = losses.TaggerLoss(False, kind, label_smoothing=0.1).call(targets, logits[:, None]).numpy()
+    assert found[0] > 0
+    assert found[1] == 0
+
+
 @pytest.mark.parametrize("multi_label", [True, False])
 def test_the_loss_of_an_ensemble_is_the_mean_over_its_members(batch, multi_label):
     targets, logits = batch

@@ -88,6 +88,19 @@ def test_single_label_metrics_are_those_of_sklearn():
     assert measured["top_3_accuracy"] == pytest.approx(sk.top_k_accuracy_score(truth, probabilities, k=3))
 
 
+def test_examples_without_a_label_count_in_no_figure():
+    """Test splits of TFDS whose labels are kept secret say -1; some datasets have a few such examples."""
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 5, 60)
+    probabilities = rng.dirichlet(np.ones(5), 60) + 0.3 * np.eye(5)[truth]
+    targets = np.eye(5)[truth]
+    targets[40:] = -1
+    measured = metrics.compute_metrics(targets, probabilities, list("abcde"), multi_label=False)
+    expected = metrics.compute_metrics(targets[:40], probabilities[:40], list("abcde"), multi_label=False)
+    different = {"num_examples": (60, 40)}
+    assert {key: (measured[key], expected[key]) for key in measured if measured[key] != expected[key]} == different
+
+
 def test_weighted_and_example_averages_are_those_of_sklearn(predictions):
     targets, probabilities = predictions
     probabilities = probabilities.round(1)  # ties

@@ -215,6 +215,7 @@ def test_one_label_an_image_and_no_test_split(world, capsys):
         (["run.yaml", "--set=train.run_dir=x"], 2, r"'run_dir' cannot be set in section 'train': tfr run decides that"),
         (["run.yaml", "--set=train.dropout=2"], 2, r"--dropout must be at least 0 and below 1"),
         (["run.yaml", "--set=convert.splits=x=1", "--dir=new"], 2, r"No row is in a split called 'train'.*\['x'\]"),
+        (["run.yaml", "--set=train.train_split=train+x", "--dir=new"], 2, r"No row is in a split called 'x'"),
         (["run.yaml", "--set=train.batch_size=90", "--dir=new"], 2, r"There are \d+ images to train on.*batch of 90\."),
         (["run.yaml", "--dir=foreign"], 2, r"foreign/run holds results of 'train' that are not recorded in"),
         (["--init=run.yaml", "--annotations=annotations.csv"], 2, r"run\.yaml is there already"),

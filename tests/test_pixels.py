@@ -12,7 +12,18 @@ from tfr.images import ImageOptions, ImageRejectedError
 from tfr.train import preprocessing as pp
 from tfr.train.pixels import PixelReader
 
-SIZES = [(32, 32), (63, 65), (64, 128), (300, 430), (113, 129), (1000, 257), (512, 448), (449, 897), (20, 700)]
+SIZES = [
+    (32, 32),
+    (63, 65),
+    (64, 128),
+    (300, 430),
+    (113, 129),
+    (1000, 257),
+    (512, 448),
+    (449, 897),
+    (20, 700),
+    (448, 7),
+]
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])

@@ -84,6 +84,15 @@ def test_jsonl(tmp_path):
     assert (bad["error"], bad["tags"], bad["labels"]) == ("missing: there is no such file", {}, {})
 
 
+def test_csv_of_names_with_line_breaks(tmp_path):
+    found = [Prediction(image=name, error=f"missing: {name}") for name in ("a\nb.jpg", "c\rd.jpg", "e.jpg")]
+    prediction_output.write(found, str(tmp_path / "x.csv"), OutputOptions(rule=make_rule(), format="csv"))
+    with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
+        assert [(row["image"], row["error"]) for row in csv.DictReader(file)] == [
+            (one.image, one.error) for one in found
+        ]
+
+
 def test_csv(tmp_path):
     with open(write(tmp_path / "x.csv", all_labels="probabilities"), encoding="utf-8", newline="") as file:
         first, bad, second = csv.DictReader(file)

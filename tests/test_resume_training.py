@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfr import annotations, config, conversion, synthetic
-from tfr.errors import UsageError
+from tfr.errors import RunDirError, UsageError
 from tfr.train import checkpoints, run_dir, training
 from tfr.train.config import DataConfig, ModelConfig, TrainConfig
 
@@ -145,6 +145,14 @@ def test_nothing_half_written_stays_or_is_in_the_way_at_the_end(tmp_path, monkey
     (folder / "state.npz.tmp-2").write_bytes(b"left by another")
     store.remove()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_a_damaged_state_is_named(tmp_path, content):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "state.npz").write_bytes(content)
+    with pytest.raises(RunDirError, match=r"state\.npz cannot be read: .*--overwrite"):
+        checkpoints.Store(str(tmp_path), {}).load()
 
 
 @pytest.mark.slow

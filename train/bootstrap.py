@@ -125,7 +125,10 @@ def _micro_map(targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarr
 
 
 def _accuracy(targets: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return weights @ (targets.argmax(axis=1) == probabilities.argmax(axis=1)) / weights.sum(axis=1)
+    labelled = (targets == 1).any(axis=1)
+    right = targets.argmax(axis=1) == probabilities.argmax(axis=1)
+    drawn = weights[:, labelled].sum(axis=1)
+    return np.where(drawn > 0, weights[:, labelled] @ right[labelled] / np.maximum(drawn, 1), np.nan)
 
 
 def _average_precision(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

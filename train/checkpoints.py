@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class Store:
         try:
             with np.load(full) as saved:
                 values = {key: saved[key] for key in saved.files}
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
             raise RunDirError(f"{full} cannot be read: {err}. Remove it, or say --overwrite to start anew.") from err
         if int(values.pop("layout", 1)) != _LAYOUT:
             raise RunDirError(

@@ -16,7 +16,8 @@ class TaggerLoss(keras.losses.Loss):
     Targets are float32 (batch, num_labels) of 1, 0 and UNKNOWN, or between 0 and 1 where images are mixed; predictions
     are logits, (batch, num_labels), or (batch, num_members, num_labels) for an ensemble, whose members' losses are
     averaged. Binary losses are summed over the known labels and divided by the number of labels: an example with
-    unknown labels weighs less, rather than its known labels more.
+    unknown labels weighs less, rather than its known labels more. Softmax losses of examples whose label is unknown
+    are 0.
 
     Kinds:
       cross_entropy: binary, or softmax.
@@ -58,6 +59,7 @@ class TaggerLoss(keras.losses.Loss):
             losses = known * self._binary(targets + 0.5 * self._smoothing, logits)
         else:
             losses = self._softmax(targets + self._smoothing / logits.shape[-1], logits)[..., None]
+            losses *= tf.reduce_max(known, axis=-1, keepdims=True)
         return tf.reduce_mean(losses, axis=list(range(1, len(losses.shape))))
 
     def _binary(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

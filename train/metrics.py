@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as sk
 
+from tfr.errors import DatasetError
+
 from . import ranking_metrics
 
 UNKNOWN = -1  # as in preprocessing.UNKNOWN; masked out of everything here
 FEW_POSITIVES = 10  # a label with fewer is measured, but its figures say little: it is marked
 _CALIBRATION_BINS = 15
+
+
+def check_known(targets: np.ndarray, dataset: str, split: str) -> None:
+    """Raises DatasetError where nothing is known of the labels of a split, so that it can teach and measure nothing."""
+    if not (targets != UNKNOWN).any():
+        raise DatasetError(
+            f"{dataset}: no example in split {split!r} has a label that is known. Name another split; `tfr predict` "
+            "takes this one."
+        )
 
 
 def compute_metrics(
@@ -34,7 +45,7 @@ def compute_metrics(
         subset accuracy; one number, or one for each label, (num_labels,).
       ks: for precision and recall at k.
       multi_label: False adds the metrics of single-label classification, with `confusion_matrix`, a list of rows:
-        truth by row, prediction by column.
+        truth by row, prediction by column. They are of the examples that have a label.
 
     Returns:
       A dict of floats, plus `per_label`: a dict for each label, `undefined_labels`: names of the labels that have
@@ -54,7 +65,7 @@ def compute_metrics(
         **_micro(targets[known], probabilities[known], predicted[known]),
         "threshold": float(np.mean(thresholds)),
         "hamming_loss": _share(predicted[known] != (targets[known] == 1)),
-        "subset_accuracy": _share(np.all((predicted == (targets == 1)) | ~known, axis=1)),
+        "subset_accuracy": _share(np.all((predicted == (targets == 1)) | ~known, axis=1)[known.any(axis=1)]),
         **ranking_metrics.at_k(targets, probabilities, [k for k in ks if k <= len(names)]),
         **ranking_metrics.of_examples(targets, probabilities),
     }
@@ -119,6 +130,8 @@ def _micro(targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray
 
 
 def _single_label_metrics(targets: np.ndarray, probabilities: np.ndarray, ks: Sequence[int]) -> dict[str, Any]:
+    labelled = (targets == 1).any(axis=1)  # test splits of TFDS may keep their labels secret
+    targets, probabilities = targets[labelled], probabilities[labelled]
     truth, guess = targets.argmax(axis=1), probabilities.argmax(axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of labels predicted that do not occur in the truth

@@ -53,15 +53,17 @@ class Check(Stage):
 
     def _check_training(self, splits: Mapping[str, int]) -> None:
         """Raises where there is too little to train on."""
-        split, batch_size = self._data.train_split.partition("[")[0], self._data.batch_size
-        if split not in splits:
+        batch_size, count = self._data.batch_size, 0
+        for split in (part.partition("[")[0].strip() for part in self._data.train_split.split("+")):
+            if split not in [*splits, "all"]:
+                raise UsageError(
+                    f"No row is in a split called {split!r}, to train on; the annotations name {list(splits)}. Give "
+                    "--ignore_splits to convert, to split anew, or --train_split to train."
+                )
+            count += sum(splits.values()) if split == "all" else splits[split]
+        if batch_size and count < batch_size:
             raise UsageError(
-                f"No row is in a split called {split!r}, to train on; the annotations name {list(splits)}. Give "
-                "--ignore_splits to convert, to split anew, or --train_split to train."
-            )
-        if batch_size and splits[split] < batch_size:
-            raise UsageError(
-                f"There are {splits[split]} images to train on, fewer than a batch of {batch_size}. Give more images, "
+                f"There are {count} images to train on, fewer than a batch of {batch_size}. Give more images, "
                 "or a smaller --batch_size to train (--set=train.batch_size=8)."
             )
 

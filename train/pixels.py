@@ -38,7 +38,7 @@ class PixelReader:
         decoded = self._decode(image)
         plan = self._plan(decoded.height, decoded.width)
         top, left, height, width = (pixels // decoded.scale for pixels in plan.window)
-        window = decoded.pixels[top : top + height, left : left + width]
+        window = decoded.pixels[top : top + max(height, 1), left : left + max(width, 1)]
         return _with_borders(_resample(window, plan.target), self._size)
 
     def _plan(self, height: int, width: int) -> pp.DecodingPlan:

@@ -119,7 +119,8 @@ def _decode_and_crop(data: tf.Tensor, window: tf.Tensor, ratio: int) -> Callable
     """Decodes a window of a JPEG at 1/ratio; the window counts in pixels of the whole image."""
 
     def decode() -> tf.Tensor:
-        return tf.image.decode_and_crop_jpeg(data, window // ratio, channels=3, ratio=ratio)
+        scaled = tf.maximum(window // ratio, [0, 0, 1, 1])  # of a strip of 7 pixels an eighth is left, rounded up
+        return tf.image.decode_and_crop_jpeg(data, scaled, channels=3, ratio=ratio)
 
     return decode
 
@@ -241,10 +242,15 @@ def get_cast(dtype: Any) -> Op:
 
 
 def get_target(label_key: str, num_labels: int) -> Op:
-    """Label ids to `target`, float32 (num_labels,): 1 present, 0 absent, UNKNOWN where `labels_unknown` says so."""
+    """Label ids to `target`, float32 (num_labels,): 1 present, 0 absent, UNKNOWN where `labels_unknown` says so.
+
+    The one label of an example is -1 in test splits of TFDS whose labels are kept secret: then nothing is known.
+    """
 
     def target(example: Example) -> Example:
         values = _multi_hot(example[label_key], num_labels)
+        if label_key == "label":
+            values = tf.where(example[label_key] < 0, UNKNOWN, values)
         if "labels_unknown" in example:
             unknown = _multi_hot(example["labels_unknown"], num_labels)
             values = tf.where((unknown > 0) & (values == 0), UNKNOWN, values)

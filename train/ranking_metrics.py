@@ -13,16 +13,16 @@ _PAIRS_AT_ONCE = 20_000_000  # (present label, label) pairs held in memory
 
 
 def at_k(targets: np.ndarray, probabilities: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
-    """Precision at k: share of the k likeliest known labels that are present; recall at k: share of those present
-    that are among them, over examples with at least one label."""
+    """Precision at k: share of the k likeliest known labels that are present, over examples of which any is known;
+    recall at k: share of those present that are among them, over examples with at least one label."""
     ranked = np.argsort(-np.where(targets >= 0, probabilities, -1.0), axis=1, kind="stable")
     hits = np.take_along_axis(targets == 1, ranked, axis=1)
     present = (targets == 1).sum(axis=1)
-    some = present > 0
+    some, judged = present > 0, (targets >= 0).any(axis=1)
     result = {}
     for k in ks:
         found = hits[:, :k].sum(axis=1)
-        result[f"precision_at_{k}"] = float(np.mean(found / k)) if len(found) else math.nan
+        result[f"precision_at_{k}"] = float(np.mean(found[judged] / k)) if judged.any() else math.nan
         result[f"recall_at_{k}"] = float(np.mean(found[some] / present[some])) if some.any() else math.nan
     return result
 

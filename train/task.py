@@ -122,10 +122,11 @@ def say_memory(task: Task, num_bytes: int) -> None:
 
 
 def _choose_splits(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
-    """The training and validation split; a dataset without the latter lends the last tenth of the former."""
+    """The training and validation split; a dataset without the latter lends the last tenth of each of the former."""
     train_split, validation_split = config.data.train_split, config.data.validation_split
     if validation_split == "validation" and "validation" not in builder.info.splits and "[" not in train_split:
-        train_split, validation_split = f"{train_split}[:90%]", f"{train_split}[90%:]"
+        names = [*builder.info.splits] if train_split == "all" else [part.strip() for part in train_split.split("+")]
+        train_split, validation_split = ("+".join(f"{name}[{part}]" for name in names) for part in (":90%", "90%:"))
     if not input_pipeline.num_examples(builder, validation_split):
         raise DatasetError(f"{builder.info.full_name}: split {validation_split!r} is empty; --validation_split?")
     return train_split, validation_split

@@ -129,6 +129,8 @@ def embed(task: Task, backbone_name: str) -> tuple[keras.Model, bottlenecks.Embe
         bottlenecks.of_split(config, backbone, task.builder, split)
         for split in (task.train_split, task.validation_split)
     )
+    for split, found in ((task.train_split, train_set), (task.validation_split, validation)):
+        metrics.check_known(found.targets, task.builder.info.full_name, split)
     return backbone, train_set, validation
 
 

@@ -149,8 +149,8 @@ class _CsvWriter(_LinesWriter):
 
 def _csv_line(cells: list[Any]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(cells)
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # cells with one of these signs are quoted
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 class _ParquetWriter:

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir
 from tfr.errors import RunDirError
 
-from .. import forward, input_pipeline, run_dir
+from .. import forward, input_pipeline, metrics, run_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def of_split(run: run_dir.Run, *, dataset: str | None = None, split: str = "test
 
     Raises:
       RunDirError: the run's labels are not those of the dataset.
-      DatasetError: no such dataset or split.
+      DatasetError: no such dataset or split, or one whose labels are kept secret.
     """
     builder = input_pipeline.open_dataset(run.locate_dataset(dataset))
     check_labels(run, builder)
@@ -46,6 +46,7 @@ def of_split(run: run_dir.Run, *, dataset: str | None = None, split: str = "test
         with np.load(os.path.join(run.path, name)) as saved:
             return Predictions(saved["targets"], saved["probabilities"], saved["ids"].tolist())
     found = _predict(run, builder, split, batch_size)
+    metrics.check_known(found.targets, builder.info.full_name, split)
     run_dir.write_arrays(
         run.path, name, targets=found.targets, probabilities=found.probabilities, ids=np.array(found.ids, dtype=str)
     )
