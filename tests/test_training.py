@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfr import config, conversion, synthetic
-from tfr.errors import DatasetError, RunDirError, UsageError
+from tfr.errors import ConversionError, DatasetError, RunDirError, UsageError
 from tfr.train import calibration, comparison, evaluation, forward, run_dir, tagger, task, training
 from tfr.train.config import DataConfig
 from tfr.train.prediction import saved_predictions
@@ -161,6 +162,37 @@ def test_a_run_directory_is_not_overwritten_unless_said_so(dataset, run_path, tm
     (tmp_path / "mine" / "mine.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"no run's, such as mine\.txt"):
         training.train(small_train_config(dataset[0], tmp_path / "mine"))
+
+
+def test_two_trainings_cannot_write_one_run_directory(dataset, tmp_path, small_train_config):
+    path = tmp_path / "run"
+    with run_dir.claim(str(path), overwrite=False):
+        (path / "history.csv").write_text("of the first\n")
+        with pytest.raises(ConversionError, match=rf"Another tfr train is writing to {path}\. Wait for it\."):
+            training.train(small_train_config(dataset[0], path, overwrite=True))
+        assert (path / "history.csv").read_text() == "of the first\n"
+    with run_dir.claim(str(path), overwrite=True):
+        assert os.listdir(path) == [".lock"]
+
+
+def _append(path, number):
+    run_dir.append_results(path, {"run": f"run {number}", f"only/{number}": 1})
+    run_dir.update_metrics(os.path.dirname(path), f"split {number}", {"f1": number})
+
+
+def test_evaluations_at_the_same_time_lose_no_row(tmp_path):
+    path = str(tmp_path / "results.csv")
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        pool.starmap(_append, [(path, number) for number in range(40)], chunksize=1)
+    with open(path, encoding="utf-8", newline="") as file:
+        assert sorted(row["run"] for row in csv.DictReader(file)) == sorted(f"run {number}" for number in range(40))
+    assert len(run_dir.read_metrics(str(tmp_path))) == 40
+
+
+def test_label_names_are_read_as_they_were_written(run_copy):
+    run_dir.write_text(run_copy, "labels.txt", "one\x85two\nthree\u2028four\n")
+    os.unlink(os.path.join(run_copy, "thresholds.json"))
+    assert run_dir.load(run_copy).labels == ["one\x85two", "three\u2028four"]
 
 
 def test_labels_of_another_dataset_are_refused(run_path, tmp_path, write_photos):

@@ -39,6 +39,20 @@ def hold(folder: str, what: str, target: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def wait(folder: str) -> Iterator[None]:
+    """Waits until no other process is in such a block for the same local folder: for a file read and written anew."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)  # the folder itself is what is locked: nothing is left in it
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _open_locked(folder: str, what: str, target: str) -> IO[str]:
     import fcntl  # POSIX only, like the rest of the local runners' file handling
 

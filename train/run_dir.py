@@ -1,5 +1,6 @@
 """The run directory: what a training run leaves, and all that later steps need to know of it."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -7,11 +8,12 @@ import math
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfr import files
+from tfr import files, folder_lock
 from tfr.errors import DatasetError, RunDirError, UsageError
 
 from . import thresholds as thresholds_lib
@@ -32,6 +34,7 @@ TENSORBOARD_DIR = "tensorboard"
 PLOTS_DIR = "plots"
 REPORT_FILE = "report.html"
 PLAIN_FOLDER = "run"  # what a run's folder is called in a folder that `tfr run` makes
+_LOCK_DIR = ".lock"
 # All that a training run writes, and that a run in its place replaces; results.csv is a log, and stays.
 _ENTRIES = (
     MODEL_FILE, LABELS_FILE, THRESHOLDS_FILE, CONFIG_FILE, HISTORY_FILE, METRICS_FILE, PREDICTIONS_DIR, CHECKPOINT_DIR,
@@ -106,23 +109,42 @@ class Run:
             raise RunDirError(f"{path} cannot be loaded: {type(err).__name__}: {err}. Train again.") from err
 
 
+@contextlib.contextmanager
+def claim(path: str, overwrite: bool) -> Iterator[None]:
+    """Makes a run directory as `create` does, and keeps other trainings out of it until the block ends.
+
+    Raises:
+      UsageError: as for `create`.
+      ConversionError: another process trains there.
+    """
+    _check_free(path, overwrite)
+    with folder_lock.hold(os.path.join(path, _LOCK_DIR), "tfr train", path):
+        create(path, overwrite)
+        yield
+
+
 def create(path: str, overwrite: bool) -> None:
     """Makes a run directory; with `overwrite`, empties it of the run that is in it.
 
     Raises:
       UsageError: there is a finished run, or something that is no run, in it.
     """
+    _check_free(path, overwrite)
+    os.makedirs(path, exist_ok=True)
+    for name in _ENTRIES if overwrite else ():
+        full = os.path.join(path, name)
+        shutil.rmtree(full) if os.path.isdir(full) else pathlib.Path(full).unlink(missing_ok=True)
+
+
+def _check_free(path: str, overwrite: bool) -> None:
+    """Raises UsageError where there is a finished run that is not to be replaced, or something that is no run."""
     if os.path.isfile(path):
         raise UsageError(f"--run_dir={path} is a file; give a folder.")
-    os.makedirs(path, exist_ok=True)
-    entries = set(os.listdir(path))
+    entries = set(os.listdir(path)) - {_LOCK_DIR} if os.path.isdir(path) else set()
     if MODEL_FILE in entries and not overwrite:
         raise UsageError(f"{path} holds a finished run. Give another --run_dir, or --overwrite to replace it.")
     if entries and not entries & {*_ENTRIES, RESULTS_FILE}:
         raise UsageError(f"{path} holds files that are no run's, such as {min(entries)}. Give another --run_dir.")
-    for name in _ENTRIES if overwrite else ():
-        full = os.path.join(path, name)
-        shutil.rmtree(full) if os.path.isdir(full) else pathlib.Path(full).unlink(missing_ok=True)
 
 
 def name_of(path: str) -> str:
@@ -151,8 +173,8 @@ def load(path: str) -> Run:
         below = sorted(entry.path for entry in os.scandir(path) if os.path.exists(os.path.join(entry.path, MODEL_FILE)))
         hint = f"{below[0]} is one." if below else "`tfr train` makes one."
         raise RunDirError(f"{path} is not a finished run: it has no {', '.join(missing)}. {hint}")
-    with open(os.path.join(path, LABELS_FILE), encoding="utf-8") as file:
-        labels = file.read().splitlines()
+    with open(os.path.join(path, LABELS_FILE), encoding="utf-8", newline="\n") as file:
+        labels = file.read().removesuffix("\n").split("\n")  # names may hold what else ends lines, such as U+0085
     where = os.path.join(path, THRESHOLDS_FILE)
     thresholds = thresholds_lib.from_json(_read_json(path, THRESHOLDS_FILE), labels, where)
     return Run(path=path, labels=labels, thresholds=thresholds, config=_read_json(path, CONFIG_FILE))
@@ -213,7 +235,8 @@ def read_metrics(path: str) -> dict[str, Any]:
 
 def update_metrics(path: str, split: str, metrics: dict[str, Any]) -> None:
     """Puts a split's metrics into metrics.json, the other splits' kept."""
-    write_json(path, METRICS_FILE, {**_read_json(path, METRICS_FILE), split: metrics})
+    with folder_lock.wait(path):
+        write_json(path, METRICS_FILE, {**_read_json(path, METRICS_FILE), split: metrics})
 
 
 def append_results(path: str, row: dict[str, Any]) -> None:
@@ -222,6 +245,11 @@ def append_results(path: str, row: dict[str, Any]) -> None:
     Raises:
       RunDirError: the file is there and is no CSV file with a header.
     """
+    with folder_lock.wait(os.path.dirname(os.path.abspath(path))):
+        _append(path, row)
+
+
+def _append(path: str, row: dict[str, Any]) -> None:
     rows: list[dict[str, Any]] = []
     columns: list[str] = []
     if os.path.exists(path):

@@ -1,8 +1,10 @@
 """What a training run works on: dataset, devices and run directory, opened and checked."""
 
+import contextlib
 import dataclasses
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -58,7 +60,7 @@ class Task:
 
 
 def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> Task:
-    """Opens everything, and says what does not fit before anything is written; without `writes`, nothing ever is."""
+    """Opens everything, and says what does not fit; writes nothing yet, and without `writes` nothing ever."""
     builder = input_pipeline.open_dataset(config.data.dataset, config.data.data_dir)
     strategy = distribution.make_strategy(config.strategy, config.num_virtual_devices)
     train_split, validation_split = _choose_splits(config, builder)
@@ -74,11 +76,7 @@ def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> 
     assert config.model.image_size
     _check_batch_size(config.data.batch_size, builder, train_split, strategy)
     _check_positive_weights(config, builder)
-    is_chief = distribution.is_chief(strategy)
-    writes = writes and is_chief
-    if writes:
-        run_dir.create(config.run_dir, config.overwrite)
-    distribution.from_chief(strategy, 0.0)  # the others wait until the directory is as it should be
+    writes = writes and distribution.is_chief(strategy)
     return Task(
         config=config,
         choices=choices,
@@ -99,6 +97,15 @@ def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> 
             enabled=writes,
         ),
     )
+
+
+@contextlib.contextmanager
+def claim(task: Task) -> Iterator[None]:
+    """Makes the run directory, and keeps other trainings out of it until the block ends; see run_dir.claim."""
+    mine = distribution.is_chief(task.strategy)
+    with run_dir.claim(task.config.run_dir, task.config.overwrite) if mine else contextlib.nullcontext():
+        distribution.from_chief(task.strategy, 0.0)  # the others wait until the directory is as it should be
+        yield
 
 
 def say_choices(task: Task) -> None:

@@ -75,6 +75,7 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
       UsageError: the config does not fit together, or `run_dir` is taken.
       DatasetError: the dataset cannot be used.
+      ConversionError: another process trains in `run_dir`.
     """
     started = time.monotonic()
     policy = keras.config.dtype_policy()
@@ -90,6 +91,11 @@ def _train(config: TrainConfig, started: float) -> TrainResult:
     backbone_name = config.model.backbone or backbones.default_backbone()
     backbones.get_backbone(backbone_name)
     task = task_lib.prepare(config, backbone_name)
+    with task_lib.claim(task):
+        return _train_task(task, backbone_name, started)
+
+
+def _train_task(task: Task, backbone_name: str, started: float) -> TrainResult:
     config = task.config
     task_lib.say_choices(task)
     backbone, train_set, validation = embed(task, backbone_name)
