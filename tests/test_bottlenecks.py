@@ -11,7 +11,7 @@ import pytest
 
 from tfr import cli, shards
 from tfr.errors import DatasetError, UsageError
-from tfr.train import bottlenecks, input_pipeline, run_dir, training
+from tfr.train import bottlenecks, evaluation, input_pipeline, run_dir, tagger, training
 from tfr.train.config import ModelConfig
 from tfr.train.embedding import embed
 from tfr.train.embedding.config import EmbedConfig
@@ -108,6 +108,13 @@ def test_no_image_is_read(make_config, cached, drawn, tmp_path, capsys):
     training.train(make_config({"bottlenecks": str(moved)}, run_dir=str(tmp_path / "second")))
     for one, other in zip(outcome(tmp_path / "run")[0], outcome(tmp_path / "second")[0], strict=True):
         np.testing.assert_array_equal(one, other)
+    for use in (
+        lambda: evaluation.evaluate(str(tmp_path / "second")),
+        lambda: list(tagger.load_tagger(str(tmp_path / "second")).predict_split("test")),
+        lambda: training.train(make_config({"dataset": str(moved), "bottlenecks": None}, run_dir=str(tmp_path / "x"))),
+    ):
+        with pytest.raises(DatasetError, match=r"has no images in a feature 'image'.*that has them: --dataset"):
+            use()
     with pytest.raises(
         DatasetError, match=r"Fine-tuning needs images, and the dataset of --bottlenecks is not at .*gone"
     ):

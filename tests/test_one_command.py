@@ -1,5 +1,6 @@
 """The whole way by `tfr run` on drawn images: once, again, with changes, and after it was stopped."""
 
+import dataclasses
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import yaml
 from conversion_checks import write_csv
 
 from tfr import cli, synthetic
-from tfr.train import one_command, run_dir
+from tfr.train import one_command, one_command_stages, run_dir
 from tfr.train.exporting.config import ExportConfig
 
 TRAIN = {"weights": "none", "image_size": 64, "hidden_units": 16, "epochs": 2, "batch_size": 16}
@@ -256,3 +257,23 @@ def test_the_training_reads_what_the_conversion_writes(small_train_config, make_
 
     with pytest.raises(UsageError, match="must read what the conversion writes"):
         one_command.OneCommandConfig(dir="x", convert=make_config(), train=small_train_config("elsewhere", "run"))
+
+
+def test_training_again_where_embeddings_or_weights_are_others(small_train_config, tmp_path):
+    """Their paths are settings; what is at them is an input."""
+    (tmp_path / "embedding.json").write_text("{}")
+    weights = tmp_path / "w.h5"
+    weights.write_bytes(b"first")
+    base = small_train_config(str(tmp_path / "no_dataset"), tmp_path / "run")
+    plain = one_command_stages.Train(base)
+    assert plain.inputs() is None
+    config = dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, bottlenecks=f"{tmp_path}/"),
+        model=dataclasses.replace(base.model, weights=str(weights)),
+    )
+    stage, seen = one_command_stages.Train(config), []
+    for path, content in ((weights, b"second"), (tmp_path / "embedding.json", b'{"views": 2}')):
+        seen.append(stage.inputs())
+        path.write_bytes(content)
+    assert len({json.dumps(one) for one in [*seen, stage.inputs()]}) == 3

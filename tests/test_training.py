@@ -3,15 +3,15 @@
 import csv
 import dataclasses
 import json
-import multiprocessing
 import os
 import pathlib
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
-from tfr import config, conversion, synthetic
+from tfr import config, conversion, folder_lock, synthetic
 from tfr.errors import ConversionError, DatasetError, RunDirError, UsageError
 from tfr.train import calibration, comparison, evaluation, forward, run_dir, tagger, task, training
 from tfr.train.config import DataConfig
@@ -175,18 +175,21 @@ def test_two_trainings_cannot_write_one_run_directory(dataset, tmp_path, small_t
         assert os.listdir(path) == [".lock"]
 
 
-def _append(path, number):
-    run_dir.append_results(path, {"run": f"run {number}", f"only/{number}": 1})
-    run_dir.update_metrics(os.path.dirname(path), f"split {number}", {"f1": number})
-
-
-def test_evaluations_at_the_same_time_lose_no_row(tmp_path):
-    path = str(tmp_path / "results.csv")
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        pool.starmap(_append, [(path, number) for number in range(40)], chunksize=1)
-    with open(path, encoding="utf-8", newline="") as file:
-        assert sorted(row["run"] for row in csv.DictReader(file)) == sorted(f"run {number}" for number in range(40))
-    assert len(run_dir.read_metrics(str(tmp_path))) == 40
+def test_evaluations_at_the_same_time_wait_for_each_other(tmp_path):
+    """Both files are read and written anew: who does not wait takes a row away."""
+    results = tmp_path / "results.csv"
+    writes = [
+        threading.Thread(target=run_dir.append_results, args=(str(results), {"run": "a"})),
+        threading.Thread(target=run_dir.update_metrics, args=(str(tmp_path), "test", {"f1": 0.5})),
+    ]
+    with folder_lock.wait(str(tmp_path)):
+        for write in writes:
+            write.start()
+            write.join(0.3)
+        assert os.listdir(tmp_path) == []
+    for write in writes:
+        write.join()
+    assert sorted(os.listdir(tmp_path)) == ["metrics.json", "results.csv"]
 
 
 def test_label_names_are_read_as_they_were_written(run_copy):

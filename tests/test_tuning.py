@@ -45,6 +45,9 @@ class QuickBench:
         self.stop_at = None
         self.broken = ()
 
+    def fill(self, config):
+        return dataclasses.replace(config, epochs=40, model=dataclasses.replace(config.model, image_size=96))
+
     def with_bottlenecks(self, config):
         return config
 
@@ -93,6 +96,14 @@ def test_the_first_trial_is_the_defaults(search, tmp_path):
     assert len(bench.runs) == 6
     assert result.default == pytest.approx(min(row["value"] for row in result.table if row["trial"] == 0))
     assert result.best == max(row["value"] for row in result.table)
+
+
+def test_the_command_leaves_nothing_open(search, tmp_path):
+    """Another backbone, or a GPU, would choose other things than the trials had."""
+    _, result = search(config_of(tmp_path))
+    again = train_command.build_config(train_command.FLAGS.parse(shlex.split(result.command)[2:]))
+    assert (again.epochs, again.model.image_size) == (40, 96)
+    assert again.learning_rate == result.settings["learning_rate"]
 
 
 def test_a_killed_search_comes_to_the_trials_of_one_that_was_not(search, tmp_path):

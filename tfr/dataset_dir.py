@@ -195,6 +195,16 @@ def label_key(builder: tfds.core.DatasetBuilder) -> str:
     )
 
 
+def check_images(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises DatasetError where examples hold no images, as in what `tfr embed` makes."""
+    features = builder.info.features
+    if "image" not in features or not isinstance(features["image"], tfds.features.Image):
+        raise DatasetError(
+            f"{builder.info.full_name} has no images in a feature 'image'. Its features: {[*features]}. Name a dataset "
+            "that has them: --dataset."
+        )
+
+
 def _class_label(feature: Any) -> Any:
     return getattr(feature, "feature", feature)
 

@@ -35,17 +35,19 @@ class BatchShape(NamedTuple):
     resize: str = "squash"
 
 
-def open_dataset(dataset: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-    """Opens a dataset directory, or a dataset that TFDS knows by name.
+def open_dataset(dataset: str, data_dir: str | None = None, *, images: bool = True) -> tfds.core.DatasetBuilder:
+    """Opens a dataset directory, or a dataset that TFDS knows by name; without `images` one of embeddings will do.
 
     Raises:
-      DatasetError: it is neither, has no labels, or its files are in a format that is not read.
+      DatasetError: it is neither, has no labels or no images, or its files are in a format that is not read.
     """
     if os.path.isdir(dataset) or "://" in dataset or dataset.startswith((".", "/")):
         builder = dataset_dir.open_builder(dataset)
     else:
         builder = _open_by_name(dataset, data_dir)
     dataset_dir.label_key(builder)
+    if images:
+        dataset_dir.check_images(builder)
     records_lib.check_format(builder)
     return builder
 
@@ -209,9 +211,7 @@ def for_files(images: Callable[[], Iterator[bytes]], shape: BatchShape) -> tf.da
     dataset = tf.data.Dataset.from_generator(images, output_signature=tf.TensorSpec((), tf.string))
     dataset = dataset.map(lambda data: {"image": data})
     dataset = dataset.map(_chain(ops, _MODEL_KEYS), num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-    dataset = dataset.batch(shape.batch_size)
-    dataset = dataset.prefetch(_PREFETCH_BATCHES)
-    return dataset.with_options(_options())
+    return dataset.batch(shape.batch_size).prefetch(_PREFETCH_BATCHES).with_options(_options())
 
 
 # The stages

@@ -136,7 +136,14 @@ class Train(Stage):
         return {key: value for key, value in self._config.content().items() if key not in _SAID_BY_INPUT}
 
     def inputs(self) -> Any:
-        return dataset_digest(self._config.data.dataset)
+        """The dataset; and, where they are files, what the head is trained on and the weights to start from."""
+        from .embedding import directory
+
+        bottlenecks, weights = self._config.data.bottlenecks, self._config.model.weights
+        others = [_file_digest(files.join(bottlenecks, directory.FILE))] if bottlenecks else []
+        others += [_file_digest(weights)] if os.path.isfile(weights) else []
+        dataset = dataset_digest(self._config.data.dataset)
+        return [dataset, *others] if others else dataset
 
     def outputs(self) -> Any:
         """Says which run it is, but not its thresholds and temperature, which may be tuned anew."""

@@ -61,7 +61,8 @@ class Task:
 
 def prepare(config: TrainConfig, backbone_name: str, *, writes: bool = True) -> Task:
     """Opens everything, and says what does not fit; writes nothing yet, and without `writes` nothing ever."""
-    builder = input_pipeline.open_dataset(config.data.dataset, config.data.data_dir)
+    images = not config.data.bottlenecks or bool(config.finetune_epochs)
+    builder = input_pipeline.open_dataset(config.data.dataset, config.data.data_dir, images=images)
     strategy = distribution.make_strategy(config.strategy, config.num_virtual_devices)
     train_split, validation_split = _choose_splits(config, builder)
     choices: list[automatic.Choice] = []

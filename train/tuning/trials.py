@@ -56,12 +56,13 @@ class Bench:
     def _prepare(self, config: TrainConfig) -> Task:
         return task_lib.prepare(config, config.model.backbone or "", writes=False)
 
-    def with_bottlenecks(self, config: TrainConfig) -> TrainConfig:
-        """The same run on embeddings that are kept with the search; they are made now if they are not there.
+    def fill(self, config: TrainConfig) -> TrainConfig:
+        """The same run without open fields: what it leaves open is what was chosen for the first backbone."""
+        return automatic.fill(config, self.task.config)
 
-        What the config leaves open is what was chosen for the first backbone.
-        """
-        config = automatic.fill(config, self.task.config)
+    def with_bottlenecks(self, config: TrainConfig) -> TrainConfig:
+        """The same run, filled, on embeddings that are kept with the search; they are made if they are not there."""
+        config = self.fill(config)
         backbone, data = config.model.backbone or "", config.data
         if backbone not in self._made:
             path = os.path.join(self._config.output, EMBEDDINGS, backbone)

@@ -206,7 +206,7 @@ def _finish(study: "optuna.Study", config: TuneConfig, bench: Bench) -> TuneResu
         validation_split=bench.task.validation_split,
         num_validation=len(_load(config, best.number)[0]),
         measure_on=bench.task.measure_on,
-        command=command_line(chosen),
+        command=command_line(bench.fill(chosen)),
         table=report.table(study),
     )
 
