@@ -13,7 +13,7 @@ import pytest
 
 from tfr import config, conversion, folder_lock, synthetic
 from tfr.errors import ConversionError, DatasetError, RunDirError, UsageError
-from tfr.train import calibration, comparison, evaluation, forward, run_dir, tagger, task, training
+from tfr.train import calibration, comparison, evaluation, forward, run_dir, tagger, training
 from tfr.train.config import DataConfig
 from tfr.train.prediction import saved_predictions
 
@@ -233,35 +233,6 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
     with pytest.raises(error, match=message):
         training.train(dataclasses.replace(base, **replaced))
     assert not (tmp_path / "run" / "model.keras").exists()
-
-
-def _places(instruction):
-    """Which records of a file one of TFDS's instructions takes."""
-    places = range(instruction.examples_in_shard)[instruction.skip :]
-    return places if instruction.take == -1 else places[: instruction.take]
-
-
-@pytest.mark.parametrize("train_split", ["train+extra", "all"])
-def test_each_of_several_splits_lends_its_own_last_tenth(tmp_path, write_photos, small_train_config, train_split):
-    """What is validated on is nothing that is trained on."""
-    photos = write_photos([f"{label}/{i:02}.jpg" for label in ("red", "cube") for i in range(40)])
-    converted = conversion.convert(
-        config.ConvertConfig(
-            annotations=str(photos),
-            data_dir=str(tmp_path / "data"),
-            name="two",
-            split_ratios=config.splits.parse_ratios("train=3,extra=1"),
-        )
-    )
-    data = DataConfig(dataset=converted.dataset_dir, train_split=train_split, batch_size=8)
-    prepared = task.prepare(small_train_config("", tmp_path / "run", data=data), "mobilenet_v2", writes=False)
-    splits = prepared.builder.info.splits
-    parts = [
-        {(at.filename, place) for at in splits[part].file_instructions for place in _places(at)}
-        for part in (prepared.train_split, prepared.validation_split)
-    ]
-    assert [len(part) for part in parts] == [72, 8]
-    assert not parts[0] & parts[1]
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

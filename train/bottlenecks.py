@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tfr import dataset_dir, files
 from tfr.errors import DatasetError, UsageError
 
-from . import forward, input_pipeline, preprocessing, sampling, stage_means
+from . import forward, input_pipeline, metrics, preprocessing, sampling, stage_means
 from .config import TrainConfig
 from .embedding import plan
 from .embedding.directory import FILE, EmbeddingDir
@@ -60,8 +60,11 @@ def embed(
 def of_split(config: TrainConfig, backbone: keras.Model, builder: tfds.core.DatasetBuilder, split: str) -> Embeddings:
     """The embeddings of a split as training wants them: read where the config names a directory, else computed."""
     if config.data.bottlenecks is None:
-        return embed(backbone, builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
-    return dataclasses.replace(load(config.data.bottlenecks, split), parts=stage_means.widths(backbone))
+        found = embed(backbone, builder, split, batch_size=_EMBED_BATCH, resize=config.data.resize)
+    else:
+        found = dataclasses.replace(load(config.data.bottlenecks, split), parts=stage_means.widths(backbone))
+    metrics.check_known(found.targets, builder.info.full_name, split)
+    return found
 
 
 # Those that `tfr embed` made

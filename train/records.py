@@ -134,6 +134,18 @@ def check_format(builder: tfds.core.DatasetBuilder) -> None:
         )
 
 
+def num_shared(builder: tfds.core.DatasetBuilder, split: str, other: str) -> int:
+    """How many examples are in both of two splits, or slices of them."""
+    ranges: list[dict[str, list[range]]] = [{}, {}]
+    for of_split, name in zip(ranges, (split, other), strict=True):
+        for at in builder.info.splits[name].file_instructions:
+            places = range(at.examples_in_shard)[at.skip :]
+            places = places if at.take == -1 else places[: at.take]
+            of_split.setdefault(os.fspath(at.filename), []).append(places)
+    pairs = ((one, two) for file, found in ranges[0].items() for one in found for two in ranges[1].get(file, []))
+    return sum(len(range(max(one.start, two.start), min(one.stop, two.stop))) for one, two in pairs)
+
+
 def open_records(builder: tfds.core.DatasetBuilder, split: Any) -> Records:
     """Opens the examples of a split, of a slice of one, or of another split object of TFDS.
 

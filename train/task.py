@@ -15,7 +15,7 @@ from tfr import dataset_dir, files
 from tfr.config import digest
 from tfr.errors import DatasetError, UsageError
 
-from . import automatic, checkpoints, distribution, facts, history, input_pipeline, models, run_dir
+from . import automatic, checkpoints, distribution, facts, history, input_pipeline, models, records, run_dir
 from .config import TrainConfig
 
 
@@ -117,6 +117,19 @@ def say_choices(task: Task) -> None:
     if task.seconds_to_embed and not task.config.data.bottlenecks:
         long = f"{task.seconds_to_embed / 60:.1f} min" if task.seconds_to_embed > 60 else "a minute or less"
         print(f"Embedding will take about {long} on this machine.", file=sys.stderr, flush=True)
+
+
+def say_shared(task: Task) -> None:
+    """Tells on standard error where what is validated on is trained on too: the figures are then those of memory."""
+    shared = records.num_shared(task.builder, task.validation_split, task.train_split)
+    if shared and distribution.is_chief(task.strategy):
+        print(
+            f"tfr: {shared} of the {input_pipeline.num_examples(task.builder, task.validation_split)} examples of "
+            f"--validation_split={task.validation_split} are in --train_split={task.train_split} too. What the run "
+            "knows by heart then chooses weights and thresholds, and the figures of validation say nothing.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def say_memory(task: Task, num_bytes: int) -> None:

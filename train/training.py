@@ -1,5 +1,6 @@
 """Training: a head on the frozen backbone's embeddings, then optionally the whole network."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -80,24 +81,20 @@ def train(config: TrainConfig) -> TrainResult:
     started = time.monotonic()
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
-    try:
-        return _train(config, started)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    with contextlib.ExitStack() as until_done:
+        until_done.callback(keras.config.set_dtype_policy, policy)
+        return _train(config, started, until_done)
 
 
-def _train(config: TrainConfig, started: float) -> TrainResult:
+def _train(config: TrainConfig, started: float, until_done: contextlib.ExitStack) -> TrainResult:
     config = bottlenecks.resolve(config)
     backbone_name = config.model.backbone or backbones.default_backbone()
     backbones.get_backbone(backbone_name)
     task = task_lib.prepare(config, backbone_name)
-    with task_lib.claim(task):
-        return _train_task(task, backbone_name, started)
-
-
-def _train_task(task: Task, backbone_name: str, started: float) -> TrainResult:
+    until_done.enter_context(task_lib.claim(task))
     config = task.config
     task_lib.say_choices(task)
+    task_lib.say_shared(task)
     backbone, train_set, validation = embed(task, backbone_name)
     task_lib.say_memory(task, train_set.num_bytes + validation.num_bytes)
     targets = validation.targets
@@ -131,12 +128,8 @@ def embed(task: Task, backbone_name: str) -> tuple[keras.Model, bottlenecks.Embe
             backbone = stage_means.with_stages(backbone)
         models.set_trainable(backbone, 0)
     bottlenecks.check(config, backbone, task.builder)
-    train_set, validation = (
-        bottlenecks.of_split(config, backbone, task.builder, split)
-        for split in (task.train_split, task.validation_split)
-    )
-    for split, found in ((task.train_split, train_set), (task.validation_split, validation)):
-        metrics.check_known(found.targets, task.builder.info.full_name, split)
+    splits = task.train_split, task.validation_split
+    train_set, validation = (bottlenecks.of_split(config, backbone, task.builder, split) for split in splits)
     return backbone, train_set, validation
 
 
@@ -346,8 +339,7 @@ def _finish(
 
 def summary(result: TrainResult) -> str:
     """How a run went, in plain words."""
-    shown = ("macro_map", "micro_map", "macro_roc_auc", "micro_f1", "accuracy")
-    figures = ", ".join(f"{key} {result.metrics[key]:.4f}" for key in shown if key in result.metrics)
+    figures = ", ".join(f"{key} {result.metrics[key]:.4f}" for key in _LOGGED if key in result.metrics)
     epochs = ", ".join(f"{count} {phase}" for phase, count in result.epochs.items() if count)
     return (
         f"Trained in {result.seconds:.0f} s ({epochs} epochs): {result.run_dir}\n"
