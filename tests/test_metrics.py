@@ -1,12 +1,13 @@
 """Metrics against scikit-learn on the same numbers, and against numbers worked out by hand."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tfr.train import metrics
+from tfr.train import metrics, run_dir
 
 
 @pytest.fixture
@@ -88,6 +89,23 @@ def test_single_label_metrics_are_those_of_sklearn():
     assert measured["top_3_accuracy"] == pytest.approx(sk.top_k_accuracy_score(truth, probabilities, k=3))
 
 
+def test_of_single_labels_the_likeliest_counts_whatever_the_threshold():
+    """As prediction has it, and the confusion matrix."""
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 4, 80)
+    probabilities = rng.dirichlet(np.ones(4), 80) + 0.2 * np.eye(4)[truth]
+    limits = np.array([0.05, 0.9, 0.3, 0.5])
+    measured = metrics.compute_metrics(np.eye(4)[truth], probabilities, NAMES, threshold=limits, multi_label=False)
+    guess = probabilities.argmax(axis=1)
+    expected = sk.precision_recall_fscore_support(truth, guess)
+    for number, key in enumerate(("precision", "recall", "f1")):
+        found = [measured["per_label"][name][key] for name in NAMES]
+        np.testing.assert_allclose(found, expected[number])
+    assert measured["macro_f1"] == pytest.approx(sk.f1_score(truth, guess, average="macro"))
+    assert measured["micro_f1"] == measured["subset_accuracy"] == pytest.approx(measured["accuracy"])
+    assert np.isnan(measured["threshold"])
+
+
 def test_examples_without_a_label_count_in_no_figure():
     """Test splits of TFDS whose labels are kept secret say -1; some datasets have a few such examples."""
     rng = np.random.default_rng(3)
@@ -95,10 +113,12 @@ def test_examples_without_a_label_count_in_no_figure():
     probabilities = rng.dirichlet(np.ones(5), 60) + 0.3 * np.eye(5)[truth]
     targets = np.eye(5)[truth]
     targets[40:] = -1
-    measured = metrics.compute_metrics(targets, probabilities, list("abcde"), multi_label=False)
-    expected = metrics.compute_metrics(targets[:40], probabilities[:40], list("abcde"), multi_label=False)
-    different = {"num_examples": (60, 40)}
-    assert {key: (measured[key], expected[key]) for key in measured if measured[key] != expected[key]} == different
+    measured, expected = (
+        json.loads(run_dir.to_json(metrics.compute_metrics(*part, list("abcde"), multi_label=False)))
+        for part in ((targets, probabilities), (targets[:40], probabilities[:40]))
+    )
+    assert (measured.pop("num_examples"), expected.pop("num_examples")) == (60, 40)
+    assert measured == expected
 
 
 def test_weighted_and_example_averages_are_those_of_sklearn(predictions):

@@ -40,7 +40,7 @@ class QuickBench:
     """Scores settings by a formula: a kill, an error or a resume is then a matter of milliseconds."""
 
     def __init__(self):
-        self.task = types.SimpleNamespace(multi_label=True, validation_split="validation")
+        self.task = types.SimpleNamespace(multi_label=True, validation_split="validation", measure_on="test")
         self.runs = []
         self.stop_at = None
         self.broken = ()

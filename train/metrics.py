@@ -42,7 +42,8 @@ def compute_metrics(
       probabilities: same shape, 0 to 1.
       names: the label names.
       threshold: probabilities from here on count as a predicted tag, for F1, precision, recall, Hamming loss and
-        subset accuracy; one number, or one for each label, (num_labels,).
+        subset accuracy; one number, or one for each label, (num_labels,). Of single-label classification the likeliest
+        label counts, whatever its probability, as it does in prediction.
       ks: for precision and recall at k.
       multi_label: False adds the metrics of single-label classification, with `confusion_matrix`, a list of rows:
         truth by row, prediction by column. They are of the examples that have a label.
@@ -53,7 +54,10 @@ def compute_metrics(
       positives are fewer than FEW_POSITIVES. A metric that is not defined is NaN.
     """
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), len(names))
-    known, predicted = targets != UNKNOWN, probabilities >= thresholds
+    if not multi_label:
+        thresholds = np.full(len(names), math.nan)
+    known = targets != UNKNOWN
+    predicted = probabilities >= thresholds if multi_label else _likeliest(probabilities)
     per_label = {
         name: _label_metrics(targets[at, i], probabilities[at, i], predicted[at, i], float(thresholds[i]))
         for i, (name, at) in enumerate(zip(names, known.T, strict=True))
@@ -74,6 +78,11 @@ def compute_metrics(
     rare = [name for name, m in defined.items() if m["support"] < FEW_POSITIVES]
     undefined = [name for name in names if name not in defined]
     return result | {"per_label": per_label, "undefined_labels": undefined, "rare_labels": rare}
+
+
+def _likeliest(probabilities: np.ndarray) -> np.ndarray:
+    """Which label of each example is the likeliest, bool (num_examples, num_labels)."""
+    return probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
 
 
 def _label_metrics(

@@ -122,13 +122,8 @@ def label_rows(material: Material) -> list[LabelRow]:
 
 def _label_row(material: Material, name: str) -> LabelRow:
     one, label = material.measured["per_label"][name], material.run.labels.index(name)
-    shown = int((material.shown & material.known)[:, label].sum())
+    shown = int(material.given[:, label].sum())
     right, found, f1 = one["precision"], one["recall"], one["f1"]
-    if not material.run.multi_label:
-        confusion = np.array(material.measured["confusion_matrix"])
-        shown, hits = int(confusion[:, label].sum()), int(confusion[label, label])
-        right, found = hits / max(shown, 1), hits / max(one["support"], 1)
-        f1 = 2 * hits / max(shown + one["support"], 1)
     few = min(one["support"], one["examples"] - one["support"]) < metrics.FEW_POSITIVES
     group = "reliable" if min(right, found) >= RELIABLE else "weak" if f1 < WEAK else "mixed"
     num_found = round(found * one["support"]) if one["support"] else 0
