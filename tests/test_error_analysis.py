@@ -2,8 +2,10 @@
 
 import collections
 import csv
+import errno
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -127,6 +129,24 @@ def test_mistakes_of_a_real_run_become_files(run_copy, tmp_path):
         f"{run.labels.index(name):03d}-{name}-{kind}s.png" for (name, kind), places in expected.items() if places
     )
     assert analysis.num_with_mistakes == len(set().union(*expected.values()))
+
+
+def test_a_run_that_may_only_be_read_is_looked_at_all_the_same(run_copy, tmp_path, monkeypatch, capsys):
+    """Made by hand: a superuser may write wherever there is a file system that can be written to."""
+
+    def refuse(code):
+        def write(*_, **__):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(run_dir, "write_arrays", write)
+
+    shutil.rmtree(os.path.join(run_copy, run_dir.PREDICTIONS_DIR), ignore_errors=True)
+    refuse(errno.EROFS)
+    assert cli.main(["errors", run_copy, f"--output={tmp_path / 'out'}", "--num_images=1"]) == 0
+    assert f"Predictions are not kept in {run_copy}: Read-only file system." in capsys.readouterr().err
+    refuse(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        saved_predictions.of_split(run_dir.load(run_copy), split="test")
 
 
 def test_the_command_takes_the_predictions_that_are_kept(run_copy, tmp_path, monkeypatch, capsys):

@@ -1,8 +1,10 @@
 """What a run says of a split, computed once and kept in the run directory for everything that looks at it."""
 
 import dataclasses
+import errno
 import hashlib
 import os
+import sys
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -11,6 +13,8 @@ from tfr import dataset_dir
 from tfr.errors import RunDirError
 
 from .. import forward, input_pipeline, metrics, run_dir
+
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +51,20 @@ def of_split(run: run_dir.Run, *, dataset: str | None = None, split: str = "test
             return Predictions(saved["targets"], saved["probabilities"], saved["ids"].tolist())
     found = _predict(run, builder, split, batch_size)
     metrics.check_known(found.targets, builder.info.full_name, split)
-    run_dir.write_arrays(
-        run.path, name, targets=found.targets, probabilities=found.probabilities, ids=np.array(found.ids, dtype=str)
-    )
+    _keep(run, name, found)
     return found
+
+
+def _keep(run: run_dir.Run, name: str, found: Predictions) -> None:
+    """Writes predictions into the run directory; of one that may only be read they are made anew each time."""
+    try:
+        run_dir.write_arrays(
+            run.path, name, targets=found.targets, probabilities=found.probabilities, ids=np.array(found.ids, dtype=str)
+        )
+    except OSError as err:
+        if err.errno not in _READ_ONLY:
+            raise
+        print(f"Predictions are not kept in {run.path}: {err.strerror}.", file=sys.stderr, flush=True)
 
 
 def _predict(run: run_dir.Run, builder: tfds.core.DatasetBuilder, split: str, batch_size: int) -> Predictions:
