@@ -79,7 +79,7 @@ class EmbeddingDir(ShardDir[Report]):
         found = []
         for path in sorted(str(file.parent) for file in epath.Path(above).glob(f"*/{FILE}")):
             content = EmbeddingDir(path).read()
-            if content["recipe"] == recorded.values(recipe):
+            if content.get("recipe") == recorded.values(recipe):  # another program's file may have the same name
                 found += [(path, report) for report in self.reports_in(content)]
         return found
 
